@@ -1,0 +1,280 @@
+//! Blocks: reference-counted, fixed-size runs of initialised bytes that go back to their pool when the last handle
+//! drops. The only `unsafe` code of the buffer module.
+//!
+//! ```text
+//!  one allocation, aligned to 64 bytes
+//! ┌────────────────────────┬──────────────────────────────────────┬────────────┐
+//! │ header: refs, home, …  │ capacity bytes, initialised          │ 64 padding │
+//! └────────────────────────┴──────────────────────────────────────┴────────────┘
+//! ```
+//!
+//! Who may touch which byte: a [`Block`] is one counted reference and reads nothing by itself. A [`BlockSlice`] is a
+//! reference together with a range that nobody writes any more. The one writer of a shared block (a
+//! [`Window`](super::Window)) writes only behind what it has handed out as slices. A writer of the whole block has to
+//! be its only reference.
+
+#![allow(unsafe_code)]
+
+use std::{
+    alloc::{Layout, alloc_zeroed, dealloc},
+    fmt,
+    ops::Range,
+    ptr::NonNull,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering, fence},
+    },
+};
+
+use super::pool::Shelves;
+use crate::limits::BLOCK_PADDING;
+
+#[repr(C, align(64))]
+struct Header {
+    /// Counted references. INVARIANT: at least 1 while any `Block` exists.
+    refs: AtomicUsize,
+    /// Usable bytes behind the header, padding not counted. Never changes.
+    capacity: u32,
+    /// The pool's size class. Never changes.
+    class: u8,
+    /// Where the block goes when the last reference drops; `None` while it is in the pool, or if it never was of one.
+    /// INVARIANT: written only while `refs` is 1 and by the holder of that one reference.
+    home: Option<Arc<Shelves>>,
+}
+
+/// One counted reference to a block.
+pub(crate) struct Block {
+    header: NonNull<Header>,
+}
+
+// SAFETY: the header's count is atomic, `home` is Send + Sync and touched by the sole holder only, and the data bytes
+// are reached only through types that keep writers and readers apart (see the module's text).
+unsafe impl Send for Block {}
+// SAFETY: as above; a shared `&Block` allows only counting and reading immutable header fields.
+unsafe impl Sync for Block {}
+
+impl Block {
+    /// The most bytes a block can have.
+    pub(crate) const MAX_CAPACITY: usize = (u32::MAX / 2) as usize;
+
+    fn layout(capacity: usize) -> Option<Layout> {
+        let size = size_of::<Header>().checked_add(capacity)?.checked_add(BLOCK_PADDING)?;
+        Layout::from_size_align(size, align_of::<Header>()).ok()
+    }
+
+    /// Allocates a block of `capacity` zeroed bytes with no home; `None` when the system has no memory for it or the
+    /// size is beyond [`MAX_CAPACITY`](Self::MAX_CAPACITY).
+    pub(crate) fn allocate(capacity: usize, class: u8) -> Option<Self> {
+        if capacity > Self::MAX_CAPACITY {
+            return None;
+        }
+        let layout = Self::layout(capacity)?;
+        // SAFETY: the layout's size is not zero (the header has a size).
+        let memory = unsafe { alloc_zeroed(layout) };
+        let header = NonNull::new(memory)?.cast::<Header>();
+        // SAFETY: `header` points to fresh memory that is large enough and aligned for a `Header`.
+        unsafe {
+            header.write(Header { refs: AtomicUsize::new(1), capacity: capacity as u32, class, home: None });
+        }
+        Some(Self { header })
+    }
+
+    fn header(&self) -> &Header {
+        // SAFETY: the header lives as long as any reference, and this is one. Only `home` is ever mutated, under its
+        // invariant, through `home_mut`, which takes the sole reference by `&mut`.
+        unsafe { self.header.as_ref() }
+    }
+
+    /// Usable bytes.
+    pub(crate) fn capacity(&self) -> usize {
+        self.header().capacity as usize
+    }
+
+    /// The size class given at allocation.
+    pub(crate) fn class(&self) -> u8 {
+        self.header().class
+    }
+
+    /// Whether this is the only reference. What other holders did before they let go happened before.
+    pub(crate) fn is_unique(&self) -> bool {
+        self.has_refs(1)
+    }
+
+    /// Whether there are exactly `count` references, all of them the caller's.
+    pub(crate) fn has_refs(&self, count: usize) -> bool {
+        self.header().refs.load(Ordering::Acquire) == count
+    }
+
+    /// Adds `count` references that the caller keeps in its own books and hands out by [`Block::from_credit`].
+    pub(crate) fn add_credit(&self, count: usize) {
+        let before = self.header().refs.fetch_add(count, Ordering::Relaxed);
+        if before > usize::MAX / 2 {
+            // As Arc does: a count that could overflow would free memory in use.
+            std::process::abort();
+        }
+    }
+
+    /// Turns one reference of the caller's credit into a handle.
+    ///
+    /// # Safety
+    /// The caller has taken credit by [`add_credit`](Self::add_credit) that is not used up, and counts it down.
+    pub(crate) unsafe fn from_credit(&self) -> Self {
+        Self { header: self.header }
+    }
+
+    /// Gives back unused credit.
+    ///
+    /// # Safety
+    /// The caller owns `count` references of credit, beside this handle, and forgets them.
+    pub(crate) unsafe fn return_credit(&self, count: usize) {
+        // This handle is a reference too, so the count cannot reach zero here.
+        self.header().refs.fetch_sub(count, Ordering::Release);
+    }
+
+    /// Sets the home of a block that the caller holds alone; returns whether it did.
+    pub(crate) fn set_home(&mut self, home: Option<Arc<Shelves>>) -> bool {
+        if !self.is_unique() {
+            return false;
+        }
+        // SAFETY: the count is 1 and this is that reference, borrowed mutably: nobody else can reach the header.
+        unsafe { self.header.as_mut() }.home = home;
+        true
+    }
+
+    fn data(&self) -> *mut u8 {
+        // SAFETY: the data begins right behind the header, within the same allocation.
+        unsafe { self.header.as_ptr().add(1).cast::<u8>() }
+    }
+
+    /// Reads a range.
+    ///
+    /// # Safety
+    /// Nobody writes to the range while the slice lives.
+    ///
+    /// # Panics
+    /// When the range lies outside the block.
+    pub(crate) unsafe fn read(&self, range: Range<usize>) -> &[u8] {
+        assert!(range.start <= range.end && range.end <= self.capacity());
+        // SAFETY: the range is within the data, which is initialised; the caller keeps writers away.
+        unsafe { std::slice::from_raw_parts(self.data().add(range.start), range.end - range.start) }
+    }
+
+    /// Writes to a range.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes the range while the slice lives.
+    ///
+    /// # Panics
+    /// When the range lies outside the block.
+    #[allow(clippy::mut_from_ref)] // the caller's promise stands in for `&mut self`: two ranges may be used at once
+    pub(crate) unsafe fn write(&self, range: Range<usize>) -> &mut [u8] {
+        assert!(range.start <= range.end && range.end <= self.capacity());
+        // SAFETY: as in `read`, and the caller keeps readers away too.
+        unsafe { std::slice::from_raw_parts_mut(self.data().add(range.start), range.end - range.start) }
+    }
+}
+
+impl Clone for Block {
+    fn clone(&self) -> Self {
+        self.add_credit(1);
+        // SAFETY: the credit was just taken and is used up here.
+        unsafe { self.from_credit() }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // A sole holder needs no read-modify-write: nobody can add a reference but through this one.
+        if !self.is_unique() {
+            if self.header().refs.fetch_sub(1, Ordering::Release) != 1 {
+                return;
+            }
+            fence(Ordering::Acquire);
+            self.header().refs.store(1, Ordering::Relaxed);
+        }
+        // SAFETY: this was the last reference, so the header is the holder's alone.
+        let home = unsafe { self.header.as_mut() }.home.take();
+        if let Some(home) = home {
+            // The block lives on in a fresh handle with count 1.
+            home.take_back(Self { header: self.header });
+            return;
+        }
+        let capacity = self.capacity();
+        // SAFETY: last reference, no home: the header is dropped once and the memory freed with its own layout.
+        unsafe {
+            self.header.drop_in_place();
+            if let Some(layout) = Self::layout(capacity) {
+                dealloc(self.header.as_ptr().cast(), layout);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Block").field("capacity", &self.capacity()).field("class", &self.class()).finish()
+    }
+}
+
+/// A reference to a range of a block that nobody writes any more.
+#[derive(Clone)]
+pub(crate) struct BlockSlice {
+    block: Block,
+    start: u32,
+    len: u32,
+}
+
+impl BlockSlice {
+    /// # Safety
+    /// Nobody writes to the range while this slice or a clone of it lives.
+    ///
+    /// # Panics
+    /// When the range lies outside the block.
+    pub(crate) unsafe fn new(block: Block, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= block.capacity());
+        // A block's capacity fits u32, so its offsets do.
+        Self { block, start: range.start as u32, len: (range.end - range.start) as u32 }
+    }
+
+    fn range(&self) -> Range<usize> {
+        self.start as usize..self.start as usize + self.len as usize
+    }
+
+    #[inline]
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        // SAFETY: `new` checked the bounds and demands that nobody writes here.
+        unsafe { std::slice::from_raw_parts(self.block.data().add(self.start as usize), self.len as usize) }
+    }
+
+    /// The part `range` of this slice, which shares the block.
+    ///
+    /// # Panics
+    /// When the range lies outside this slice.
+    pub(crate) fn slice(&self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.len as usize);
+        Self {
+            block: self.block.clone(),
+            start: self.start + range.start as u32,
+            len: (range.end - range.start) as u32,
+        }
+    }
+
+    /// Whether no other handle to the block exists.
+    pub(crate) fn is_unique(&self) -> bool {
+        self.block.is_unique()
+    }
+
+    /// The bytes, to write to, when no other handle to the block exists.
+    pub(crate) fn as_mut_slice(&mut self) -> Option<&mut [u8]> {
+        if !self.block.is_unique() {
+            return None;
+        }
+        // SAFETY: this is the only handle, borrowed mutably, so nobody else reads or writes any byte of the block.
+        Some(unsafe { self.block.write(self.range()) })
+    }
+
+    /// Bytes of the whole block that this slice keeps from its pool.
+    pub(crate) fn pinned(&self) -> usize {
+        self.block.capacity()
+    }
+}

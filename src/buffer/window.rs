@@ -1,0 +1,184 @@
+//! [`Window`]: the one writer of a block, from which frames are lent or cut without copying.
+
+#![allow(unsafe_code)]
+
+use std::{fmt, ops::Range};
+
+use super::block::{Block, BlockSlice};
+
+/// References taken at once from a block's counter, so that cutting a frame costs no atomic operation.
+const CREDIT: usize = 1 << 16;
+
+/// A growing window on one pooled block: bytes are read in at the back and taken off at the front.
+///
+/// ```text
+///  0            start               end               capacity
+///  ├─────────────┼───────────────────┼──────────────────┤
+///  │ done with,  │ unread            │ spare: the next  │
+///  │ maybe held  │                   │ read goes here   │
+///  └─────────────┴───────────────────┴──────────────────┘
+/// ```
+///
+/// Frames cut by [`share`](Self::share) keep the block alive; the window never writes to bytes before `start` while
+/// such a frame lives.
+pub struct Window {
+    block: Block,
+    /// INVARIANT: `start <= end <= block.capacity()`; no `BlockSlice` of this block reaches beyond `start`.
+    start: usize,
+    end: usize,
+    /// References in the block's counter that this window has not handed out yet.
+    credit: usize,
+}
+
+impl Window {
+    /// A window on a block that nobody else holds; the block comes back when it is not so.
+    pub(crate) fn new(block: Block) -> Result<Self, Block> {
+        if block.is_unique() { Ok(Self { block, start: 0, end: 0, credit: 0 }) } else { Err(block) }
+    }
+
+    /// Bytes the block can hold.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.block.capacity()
+    }
+
+    /// Number of unread bytes.
+    #[must_use]
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Whether no unread byte is there.
+    #[must_use]
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// The unread bytes.
+    #[inline]
+    pub fn unread(&mut self) -> &mut [u8] {
+        // SAFETY: no slice reaches beyond `start` and the window is the only writer, borrowed mutably.
+        unsafe { self.block.write(self.start..self.end) }
+    }
+
+    /// Room for the next read: initialised bytes of no meaning.
+    #[inline]
+    pub fn spare(&mut self) -> &mut [u8] {
+        // SAFETY: as in `unread`; the range lies behind `start`.
+        unsafe { self.block.write(self.end..self.block.capacity()) }
+    }
+
+    /// Bytes of room for the next read.
+    #[must_use]
+    #[inline]
+    pub fn spare_len(&self) -> usize {
+        self.capacity() - self.end
+    }
+
+    /// Counts `filled` bytes at the start of [`spare`](Self::spare) as read.
+    ///
+    /// # Panics
+    /// When there is not so much room.
+    #[inline]
+    pub fn advance(&mut self, filled: usize) {
+        assert!(filled <= self.spare_len(), "advance beyond the window");
+        self.end += filled;
+    }
+
+    /// Drops unread bytes from the front.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    #[inline]
+    pub fn consume(&mut self, consumed: usize) {
+        assert!(consumed <= self.len(), "consume beyond the window");
+        self.start += consumed;
+    }
+
+    /// Lends `payload`, a range of the unread bytes, and drops `consumed` bytes from the front.
+    ///
+    /// # Panics
+    /// When the ranges are not within the unread bytes, or the payload not within what is consumed.
+    #[inline]
+    pub fn lend(&mut self, payload: Range<usize>, consumed: usize) -> &mut [u8] {
+        assert!(payload.start <= payload.end && payload.end <= consumed && consumed <= self.len());
+        let start = self.start;
+        self.start += consumed;
+        // SAFETY: the bytes were unread, so no slice reaches them; the loan borrows the window, the only writer.
+        unsafe { self.block.write(start + payload.start..start + payload.end) }
+    }
+
+    /// Cuts `payload`, a range of the unread bytes, as an owned slice of the block, and drops `consumed` bytes from
+    /// the front. Costs no atomic operation.
+    ///
+    /// # Panics
+    /// As [`lend`](Self::lend).
+    #[inline]
+    pub(crate) fn share(&mut self, payload: Range<usize>, consumed: usize) -> BlockSlice {
+        assert!(payload.start <= payload.end && payload.end <= consumed && consumed <= self.len());
+        let start = self.start;
+        self.start += consumed;
+        if self.credit == 0 {
+            self.block.add_credit(CREDIT);
+            self.credit = CREDIT;
+        }
+        self.credit -= 1;
+        // SAFETY: the credit was counted down. The range lies before the new `start`, where this window, the only
+        // writer, never writes again while other references live (`compact` asks first).
+        unsafe { BlockSlice::new(self.block.from_credit(), start + payload.start..start + payload.end) }
+    }
+
+    /// Whether no frame cut from this window lives.
+    #[must_use]
+    #[inline]
+    pub fn is_unshared(&self) -> bool {
+        self.block.has_refs(1 + self.credit)
+    }
+
+    /// Moves the unread bytes to the front of the block, if no frame cut from it lives; returns whether it did.
+    pub fn compact(&mut self) -> bool {
+        if self.start == 0 {
+            return true;
+        }
+        if !self.is_unshared() {
+            return false;
+        }
+        let (start, end) = (self.start, self.end);
+        // SAFETY: no other reference exists and the window is borrowed mutably: the whole block is ours.
+        unsafe { self.block.write(0..end) }.copy_within(start..end, 0);
+        self.start = 0;
+        self.end = end - start;
+        true
+    }
+
+    /// Copies `bytes` behind the unread ones; returns whether there was room.
+    #[must_use]
+    #[inline]
+    pub fn extend(&mut self, bytes: &[u8]) -> bool {
+        let Some(room) = self.spare().get_mut(..bytes.len()) else { return false };
+        room.copy_from_slice(bytes);
+        self.end += bytes.len();
+        true
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        if self.credit > 0 {
+            // SAFETY: the window owns this credit and is going away.
+            unsafe { self.block.return_credit(self.credit) };
+        }
+    }
+}
+
+impl fmt::Debug for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Window")
+            .field("capacity", &self.capacity())
+            .field("unread", &self.len())
+            .field("spare", &self.spare_len())
+            .finish()
+    }
+}

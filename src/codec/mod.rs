@@ -1,0 +1,157 @@
+//! Codecs: state machines that turn bytes into frames and back, without I/O, without a clock, without a runtime.
+//!
+//! May use `scan`, `buffer`, `frame`, `error`, `limits`; nothing above.
+//!
+//! # The contract
+//!
+//! The caller owns the bytes. It keeps what it has read in one contiguous buffer and hands the unread part, `src`, to
+//! [`Decode::decode`] each time more has come:
+//!
+//! ```text
+//!          consumed before │ src: handed to decode                    │ room for the next read
+//!  ────────────────────────┼──────────┬─────────────┬─────────┬───────┼────────────────────────
+//!                          │ head     │ payload     │ tail    │ more  │
+//!                          0          start         end       consumed
+//! ```
+//!
+//! - The answer names the payload as a range of `src` and how many bytes are done with. The caller drops those bytes
+//!   from the front (after it is done with the payload) and calls again until the answer is [`Step::Incomplete`].
+//! - Between two calls `src` may only shrink at the front by `consumed` and grow at the back. The codec remembers, as
+//!   an offset, how far it has looked, so nothing is scanned twice however the bytes are cut.
+//! - A codec may rewrite the bytes of `src` that belong to the frame (unmasking, joining fragments); it never looks
+//!   outside `src` and never keeps payload bytes of its own.
+//! - State is integers and small fixed buffers. Nothing is allocated on a declared length.
+//!
+//! Verbs: `decode`, `encode`; `handle_*` brings an event in, `poll_*` takes something out (replies and deadlines of
+//! codecs that have any).
+//!
+//! Each codec here also implements tokio-util's `Decoder` and `Encoder` (feature `tokio-util`).
+
+use std::{io::IoSlice, ops::Range};
+
+use crate::error::{Fault, Rejection, Violation};
+
+mod newline;
+
+pub use newline::{Newline, NewlineDecoder, NewlineEncoder};
+
+/// One answer of a decoder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// A frame is complete: its payload is `src[payload]`; `src[..consumed]` is done with.
+    Frame {
+        /// Where the payload lies in `src`.
+        payload: Range<usize>,
+        /// Bytes of `src`, from its start, that belong to this frame or stood before it. At least `payload.end`.
+        consumed: usize,
+    },
+    /// No complete frame is there. `src[..consumed]` is done with.
+    Incomplete {
+        /// Bytes of `src`, from its start, that are not needed any more.
+        consumed: usize,
+        /// How many bytes the unfinished frame needs in all, counted from the first byte that is still needed;
+        /// 0 when that is not known. A hint for sizing reads, never a reason to allocate before bytes have come.
+        needed: usize,
+    },
+    /// One message was bad and is left out; `src[..consumed]` is done with and the stream goes on.
+    Fault {
+        /// What was wrong.
+        fault: Fault,
+        /// Bytes of `src`, from its start, that are done with.
+        consumed: usize,
+    },
+}
+
+/// Bytes into frames.
+pub trait Decode {
+    /// Looks for the next frame in `src`, the unread bytes. See the [module](self) for the contract.
+    ///
+    /// # Errors
+    /// A [`Violation`] when boundaries are lost for good. Later calls return it again.
+    fn decode(&mut self, src: &mut [u8]) -> Result<Step, Violation>;
+
+    /// The stream has ended and `src` is all that is left: like [`decode`](Self::decode), to be called until the answer
+    /// is [`Step::Incomplete`], which then means: nothing is left. A message cut off by the end is delivered or is a
+    /// fault, by the codec's policy; it is never dropped in silence.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    fn decode_eof(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
+        match self.decode(src)? {
+            Step::Incomplete { consumed, .. } if src.len() > consumed => {
+                Ok(Step::Fault { fault: Fault::Truncated { size: src.len() - consumed }, consumed: src.len() })
+            }
+            step => Ok(step),
+        }
+    }
+}
+
+/// The most bytes a codec writes before a payload that goes out untouched.
+pub const MAX_HEAD: usize = 46;
+
+/// What stands around a payload that goes out untouched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wrap {
+    head: [u8; MAX_HEAD],
+    head_len: u8,
+    tail: &'static [u8],
+}
+
+impl Wrap {
+    /// A wrap with `head` (at most [`MAX_HEAD`] bytes; what is beyond is cut) before and `tail` after the payload.
+    #[must_use]
+    pub fn new(head: &[u8], tail: &'static [u8]) -> Self {
+        let mut bytes = [0; MAX_HEAD];
+        let mut head_len = 0;
+        for (to, from) in bytes.iter_mut().zip(head) {
+            *to = *from;
+            head_len += 1;
+        }
+        debug_assert!(head.len() <= MAX_HEAD);
+        Self { head: bytes, head_len, tail }
+    }
+
+    /// The bytes before the payload.
+    #[must_use]
+    pub fn head(&self) -> &[u8] {
+        self.head.get(..usize::from(self.head_len)).unwrap_or_default()
+    }
+
+    /// The bytes after the payload.
+    #[must_use]
+    pub fn tail(&self) -> &'static [u8] {
+        self.tail
+    }
+}
+
+/// Frames into bytes.
+pub trait Encode {
+    /// The most bytes this codec adds to any payload.
+    fn overhead(&self) -> usize;
+
+    /// Writes one frame with `payload` to the start of `dst` and returns its length. `dst` has at least
+    /// `payload.len() + self.overhead()` bytes; what it holds beyond the frame afterwards is of no meaning.
+    ///
+    /// # Errors
+    /// A [`Rejection`] when the payload cannot be sent; nothing of `dst` is then of meaning and the encoder's state is
+    /// as before.
+    fn encode(&mut self, payload: &[u8], dst: &mut [u8]) -> Result<usize, Rejection>;
+
+    /// What stands around a payload, given in `parts`, that is then written untouched; `None` when this codec has to
+    /// change the payload's bytes, so that only [`encode`](Self::encode) will do.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    fn wrap(&mut self, parts: &[IoSlice<'_>]) -> Result<Option<Wrap>, Rejection>;
+}
+
+/// Both directions of a framing, which can be taken apart for the two halves of a link.
+pub trait Codec {
+    /// The receiving direction.
+    type Decoder: Decode;
+    /// The sending direction.
+    type Encoder: Encode;
+
+    /// Takes the two directions apart.
+    fn split(self) -> (Self::Decoder, Self::Encoder);
+}

@@ -1,0 +1,12 @@
+//! framewire: a zero-copy, byte-level framing engine for the transports of the Model Context Protocol.
+#![deny(unsafe_code)]
+
+pub mod buffer;
+pub mod codec;
+pub mod error;
+mod frame;
+pub mod limits;
+pub mod scan;
+
+pub use error::{Error, Result};
+pub use frame::Frame;

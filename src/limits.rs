@@ -1,0 +1,62 @@
+//! Every default limit in one table, each with its unit, its reason and its source.
+//!
+//! Anything in the crate may use this module; it uses nothing.
+
+use std::time::Duration;
+
+/// Largest message accepted or sent, in bytes of payload: 16 MiB.
+///
+/// The seeds agree on it (AIRS's example configuration, TurboMCP's frame limit, rmcp's newest line limit); MCP
+/// resources of a few MiB in base64 are common, more is a mistake or an attack.
+pub const MAX_MESSAGE_SIZE: usize = 16 * 1024 * 1024;
+
+/// Largest head of a Content-Length message, in bytes up to and including the blank line.
+///
+/// LSP clients send one or two headers of less than 100 bytes; 4 KiB leaves room and bounds a trickled head.
+pub const MAX_HEAD_SIZE: usize = 4 * 1024;
+
+/// Faults in a row (no good frame between them) after which a link gives up on its peer.
+///
+/// A server that prints a banner makes a few dozen noise lines; a stream that is not MCP at all makes nothing else.
+pub const MAX_FAULTS_IN_A_ROW: u32 = 1024;
+
+/// Blank lines in a row that one call of a decoder skips before it lets its caller breathe.
+pub const MAX_EMPTY_LINES_PER_CALL: u32 = 256;
+
+/// Smallest window of a read, in bytes. A read that fills its window makes the next one larger.
+pub const MIN_READ_WINDOW: usize = 8 * 1024;
+
+/// Largest window of a read, in bytes: stays within a core's second-level cache beside the caller's own data.
+pub const MAX_READ_WINDOW: usize = 64 * 1024;
+
+/// Readable bytes that stand behind each block of the pool, in bytes, so that SIMD parsers may read past the end.
+pub const BLOCK_PADDING: usize = 64;
+
+/// A frame is copied out of its block when it is held and the block is more than this many times its size.
+pub const PIN_FACTOR: usize = 8;
+
+/// Size of the blocks that small held frames are copied into, in bytes: the most that one small frame pins.
+pub const HOLD_BLOCK_SIZE: usize = 4 * 1024;
+
+/// Payloads of at least this size, in bytes, go out by vectored write, untouched; smaller ones are copied into the
+/// write buffer. Measured in `benches/codec.rs` (`write threshold`): the cross-over lies between 2 and 4 KiB.
+pub const VECTORED_THRESHOLD: usize = 4 * 1024;
+
+/// Size of the blocks that small outgoing frames are gathered in, in bytes.
+pub const WRITE_BLOCK_SIZE: usize = 16 * 1024;
+
+/// Bytes queued for writing above which sending waits and reading pauses: 256 KiB, four socket buffers' worth.
+pub const WRITE_HIGH_WATER: usize = 256 * 1024;
+
+/// Hard cap on the bytes of a buffer manager, lent and pooled together: 256 MiB, so that 64 messages of 1 MiB can be
+/// held with room for as many connections' windows.
+pub const POOL_MAX_BYTES: usize = 256 * 1024 * 1024;
+
+/// How long an acquire waits for a buffer when the pool is exhausted (AIRS's seed: 100 ms).
+pub const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// How long a close waits for queued bytes to leave.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a TCP or Unix connect may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,0 +1,2 @@
+//! The `framewire` command.
+fn main() {}
