@@ -192,7 +192,9 @@ impl Error {
             Self::Ended(End::Closed) | Self::Rejected(_) => Origin::Caller,
             Self::Ended(End::Eof) | Self::Fault(_) | Self::Violation(_) => Origin::Peer,
             Self::TimedOut { deadline: Deadline::Buffer, .. } => Origin::Caller,
-            Self::TimedOut { deadline: Deadline::Idle | Deadline::Frame | Deadline::Write, .. } => Origin::Peer,
+            Self::TimedOut { deadline: Deadline::Idle | Deadline::Frame | Deadline::Write, .. } => {
+                Origin::Peer
+            }
             Self::Ended(End::Reset) | Self::TimedOut { .. } | Self::Io(_) => Origin::Io,
         }
     }
@@ -209,7 +211,9 @@ impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, WriteZero};
         match error.kind() {
-            BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | WriteZero => Self::Ended(End::Reset),
+            BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | WriteZero => {
+                Self::Ended(End::Reset)
+            }
             _ => Self::Io(error),
         }
     }

@@ -6,7 +6,11 @@ pub mod codec;
 pub mod error;
 mod frame;
 pub mod limits;
+#[cfg(feature = "link")]
+pub mod link;
 pub mod scan;
 
 pub use error::{Error, Result};
 pub use frame::Frame;
+#[cfg(feature = "link")]
+pub use link::Link;

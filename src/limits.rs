@@ -33,7 +33,7 @@ pub const MAX_READ_WINDOW: usize = 64 * 1024;
 pub const BLOCK_PADDING: usize = 64;
 
 /// A frame is copied out of its block when it is held and the block is more than this many times its size.
-pub const PIN_FACTOR: usize = 8;
+pub const PIN_FACTOR: usize = 128;
 
 /// Size of the blocks that small held frames are copied into, in bytes: the most that one small frame pins.
 pub const HOLD_BLOCK_SIZE: usize = 4 * 1024;

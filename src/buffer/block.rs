@@ -57,6 +57,9 @@ impl Block {
     /// The most bytes a block can have.
     pub(crate) const MAX_CAPACITY: usize = (u32::MAX / 2) as usize;
 
+    /// The size class of blocks that belong to no pool.
+    pub(crate) const UNPOOLED: u8 = u8::MAX;
+
     fn layout(capacity: usize) -> Option<Layout> {
         let size = size_of::<Header>().checked_add(capacity)?.checked_add(BLOCK_PADDING)?;
         Layout::from_size_align(size, align_of::<Header>()).ok()

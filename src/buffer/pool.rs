@@ -10,7 +10,16 @@ use crossbeam_queue::ArrayQueue;
 use super::{Block, Window};
 use crate::limits::POOL_MAX_BYTES;
 
-const CLASSES: [usize; 8] = [4 << 10, 16 << 10, 64 << 10, 256 << 10, (1 << 20) + (64 << 10), (4 << 20) + (64 << 10), (16 << 20) + (64 << 10), (64 << 20) + (64 << 10)];
+const CLASSES: [usize; 8] = [
+    4 << 10,
+    16 << 10,
+    64 << 10,
+    256 << 10,
+    (1 << 20) + (64 << 10),
+    (4 << 20) + (64 << 10),
+    (16 << 20) + (64 << 10),
+    (64 << 20) + (64 << 10),
+];
 
 /// The free lists, one per size class, and the count of all bytes.
 #[derive(Debug)]
@@ -47,6 +56,15 @@ impl BufferManager {
                 max_bytes: POOL_MAX_BYTES,
             }),
         })
+    }
+
+    /// A window of at least `capacity` bytes on a block that is in the pool already: allocates nothing.
+    #[must_use]
+    pub fn try_pooled_window(&self, capacity: usize) -> Option<Window> {
+        let class = CLASSES.iter().position(|&size| size >= capacity)?;
+        let mut block = self.shelves.free.get(class)?.pop()?;
+        block.set_home(Some(Arc::clone(&self.shelves)));
+        Window::new(block).ok()
     }
 
     /// A window of at least `capacity` bytes, without waiting; `None` when the cap is reached or the size is beyond

@@ -36,10 +36,23 @@ impl Window {
         if block.is_unique() { Ok(Self { block, start: 0, end: 0, credit: 0 }) } else { Err(block) }
     }
 
+    /// A window of exactly `capacity` bytes that belongs to no pool; `None` when the system has no memory for it.
+    #[must_use]
+    pub fn unpooled(capacity: usize) -> Option<Self> {
+        Self::new(Block::allocate(capacity, Block::UNPOOLED)?).ok()
+    }
+
     /// Bytes the block can hold.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.block.capacity()
+    }
+
+    /// Offset of the first unread byte in the block.
+    #[must_use]
+    #[inline]
+    pub fn start(&self) -> usize {
+        self.start
     }
 
     /// Number of unread bytes.

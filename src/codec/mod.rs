@@ -78,9 +78,10 @@ pub trait Decode {
     /// As [`decode`](Self::decode).
     fn decode_eof(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
         match self.decode(src)? {
-            Step::Incomplete { consumed, .. } if src.len() > consumed => {
-                Ok(Step::Fault { fault: Fault::Truncated { size: src.len() - consumed }, consumed: src.len() })
-            }
+            Step::Incomplete { consumed, .. } if src.len() > consumed => Ok(Step::Fault {
+                fault: Fault::Truncated { size: src.len() - consumed },
+                consumed: src.len(),
+            }),
             step => Ok(step),
         }
     }

@@ -1,0 +1,334 @@
+//! [`Link`]: one codec paired with one I/O pair, and the only driver there is.
+//!
+//! May use `codec`, `buffer`, `frame`, `error`, `limits` and tokio's I/O traits; transports, layers and the gateway use
+//! it.
+//!
+//! ```text
+//!              ┌───────────────────────── Link ─────────────────────────┐
+//!  R ─read──▶ window ─decode─▶ frame ─▶ receive_lent / receive / receive_into_buffer / receive_batch
+//!              │                                                        │
+//!  W ◀─write─ outbox ◀─encode─ payload ◀─ send / feed / send_frame / send_vectored / reserve
+//!              └────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! # Which receive form
+//! | form | the bytes | costs |
+//! |---|---|---|
+//! | [`receive_lent`](Link::receive_lent) | `&mut [u8]` until the next call | nothing |
+//! | [`receive`](Link::receive) | an owned [`Frame`] | a reference, or a copy below 512 bytes |
+//! | [`receive_into_buffer`](Link::receive_into_buffer) | in your `BytesMut` | one copy |
+//! | [`receive_batch`](Link::receive_batch) | all that one read brought | as `receive`, one wait for all |
+//!
+//! # When a message leaves
+//! [`send`](Link::send) queues it and returns. It leaves with everything queued beside it in one write: when this link
+//! next reads, or when a small task of the link next runs, which is as soon as the sending task waits for anything. So a
+//! loop that answers what one read brought makes one write, and yet no answer waits for a slow handler.
+//! [`feed`](Link::feed) queues without that promise; [`flush`](Link::flush) waits until the system has taken everything.
+//!
+//! # How a stream ends
+//! | what happened | what `receive` returns, now and from then on |
+//! |---|---|
+//! | the peer ended between two messages | [`End::Eof`](crate::error::End::Eof) |
+//! | the peer ended inside a message | [`Fault::Truncated`](crate::error::Fault::Truncated) or the rest as a message, by the codec's policy, then `Eof` |
+//! | reset, broken pipe | [`End::Reset`](crate::error::End::Reset) |
+//! | this side closed | [`End::Closed`](crate::error::End::Closed) |
+//! | the framing was broken | that [`Violation`](crate::error::Violation) |
+
+use std::{
+    fmt,
+    io::IoSlice,
+    task::{Context, Poll},
+};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{Frame, Result, codec::Codec};
+
+mod config;
+mod outbox;
+mod receiver;
+mod sender;
+
+pub use config::{Counters, LinkConfig};
+pub use receiver::Receiver;
+pub use sender::{Permit, Sender};
+
+use outbox::Outbox;
+
+/// One codec on one pair of a byte reader and a byte writer.
+///
+/// `R` and `W` are tokio's `AsyncRead` and `AsyncWrite`; see the [module](self) for what happens between them.
+pub struct Link<C: Codec, R, W: AsyncWrite + Unpin + Send + 'static> {
+    sender: Sender<C::Encoder, W>,
+    receiver: Receiver<C::Decoder, R, W>,
+}
+
+/// What a link was made of, and what was under way in it.
+#[non_exhaustive]
+pub struct Parts<C: Codec, R, W> {
+    /// The decoder, in the state it was in.
+    pub decoder: C::Decoder,
+    /// The encoder.
+    pub encoder: C::Encoder,
+    /// The reader.
+    pub reader: R,
+    /// The writer; `None` when it was shut down.
+    pub writer: Option<W>,
+    /// Bytes read and not yet delivered, framing included.
+    pub unread: Frame,
+    /// Bytes accepted for sending and not yet written, framing included, in order.
+    pub unsent: Vec<Frame>,
+}
+
+impl<C, R, W> Link<C, R, W>
+where
+    C: Codec,
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    /// Pairs `codec` with `reader` and `writer`, with the default [`LinkConfig`].
+    #[must_use]
+    pub fn pair(codec: C, reader: R, writer: W) -> Self {
+        Self::with_config(codec, reader, writer, LinkConfig::default())
+    }
+
+    /// Pairs `codec` with `reader` and `writer`.
+    #[must_use]
+    pub fn with_config(codec: C, reader: R, writer: W, config: LinkConfig) -> Self {
+        let (decoder, encoder) = codec.split();
+        let (outbox, other) = Outbox::new(writer, &config);
+        let receiver = Receiver::new(decoder, reader, other, &config);
+        let sender = Sender {
+            encoder,
+            outbox,
+            counters: Counters::default(),
+            close_after: config.close,
+            closing: None,
+        };
+        Self { sender, receiver }
+    }
+
+    /// Takes the halves apart, for two tasks. They share nothing that one could make the other wait for, but that a
+    /// backlog of writes pauses reading.
+    #[must_use]
+    pub fn split(self) -> (Sender<C::Encoder, W>, Receiver<C::Decoder, R, W>) {
+        (self.sender, self.receiver)
+    }
+
+    /// Puts two halves together again; gives them back when they are not of the same link.
+    ///
+    /// # Errors
+    /// The halves, unchanged.
+    #[allow(clippy::type_complexity)]
+    pub fn unsplit(
+        sender: Sender<C::Encoder, W>,
+        receiver: Receiver<C::Decoder, R, W>,
+    ) -> Result<Self, (Sender<C::Encoder, W>, Receiver<C::Decoder, R, W>)> {
+        if sender.outbox.is_of_the_same_link(&receiver.outbox) {
+            Ok(Self { sender, receiver })
+        } else {
+            Err((sender, receiver))
+        }
+    }
+
+    /// Takes the link apart, with everything that was under way in it.
+    #[must_use]
+    pub fn into_parts(self) -> Parts<C, R, W> {
+        let Self { sender, mut receiver } = self;
+        let (writer, unsent) = sender.outbox.take_writer();
+        let unread = receiver.take_unread();
+        Parts {
+            decoder: receiver.decoder,
+            encoder: sender.encoder,
+            reader: receiver.reader,
+            writer,
+            unread,
+            unsent,
+        }
+    }
+
+    /// See [`Receiver::receive`].
+    ///
+    /// # Errors
+    /// See there.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    #[inline]
+    pub async fn receive(&mut self) -> Result<Frame> {
+        self.receiver.receive().await
+    }
+
+    /// See [`Receiver::receive_lent`].
+    ///
+    /// # Errors
+    /// See there.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    #[inline]
+    pub async fn receive_lent(&mut self) -> Result<&mut [u8]> {
+        self.receiver.receive_lent().await
+    }
+
+    /// See [`Receiver::receive_into_buffer`].
+    ///
+    /// # Errors
+    /// See there.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn receive_into_buffer(&mut self, buffer: &mut BytesMut) -> Result<usize> {
+        self.receiver.receive_into_buffer(buffer).await
+    }
+
+    /// See [`Receiver::receive_batch`].
+    ///
+    /// # Errors
+    /// See there.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn receive_batch(&mut self, frames: &mut Vec<Frame>, max: usize) -> Result<usize> {
+        self.receiver.receive_batch(frames, max).await
+    }
+
+    /// See [`Receiver::receive_ready`].
+    ///
+    /// # Errors
+    /// See there.
+    #[inline]
+    pub fn receive_ready(&mut self) -> Result<Option<&mut [u8]>> {
+        self.receiver.receive_ready()
+    }
+
+    /// See [`Sender::send`].
+    ///
+    /// # Errors
+    /// See there.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    #[inline]
+    pub async fn send(&mut self, payload: &[u8]) -> Result<()> {
+        self.sender.send(payload).await
+    }
+
+    /// See [`Sender::send_frame`].
+    ///
+    /// # Errors
+    /// See there.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn send_frame(&mut self, frame: Frame) -> Result<()> {
+        self.sender.send_frame(frame).await
+    }
+
+    /// See [`Sender::send_vectored`].
+    ///
+    /// # Errors
+    /// See there.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn send_vectored(&mut self, parts: &[IoSlice<'_>]) -> Result<()> {
+        self.sender.send_vectored(parts).await
+    }
+
+    /// See [`Sender::feed`].
+    ///
+    /// # Errors
+    /// See there.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    #[inline]
+    pub async fn feed(&mut self, payload: &[u8]) -> Result<()> {
+        self.sender.feed(payload).await
+    }
+
+    /// See [`Sender::reserve`].
+    ///
+    /// # Errors
+    /// See there.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn reserve(&mut self, size: usize) -> Result<Permit<'_, C::Encoder, W>> {
+        self.sender.reserve(size).await
+    }
+
+    /// See [`Sender::flush`].
+    ///
+    /// # Errors
+    /// See there.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn flush(&mut self) -> Result<()> {
+        self.sender.flush().await
+    }
+
+    /// Flushes, shuts the writer down and ends receiving: later calls fail with
+    /// [`End::Closed`](crate::error::End::Closed). See [`Sender::close`].
+    ///
+    /// # Errors
+    /// See there.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn close(&mut self) -> Result<()> {
+        self.receiver.close();
+        self.sender.close().await
+    }
+
+    /// Both halves, to use at once in one task (`select!`).
+    pub fn halves(&mut self) -> (&mut Sender<C::Encoder, W>, &mut Receiver<C::Decoder, R, W>) {
+        (&mut self.sender, &mut self.receiver)
+    }
+
+    /// What both halves have done.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.sender.counters().merged(self.receiver.counters())
+    }
+
+    /// The poll form of [`receive`](Self::receive).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame>> {
+        self.receiver.poll_receive(cx)
+    }
+
+    /// The poll form of [`close`](Self::close).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.receiver.close();
+        self.sender.poll_close(cx)
+    }
+
+    /// The reader.
+    pub fn reader(&self) -> &R {
+        &self.receiver.reader
+    }
+}
+
+impl<C: Codec, R, W: AsyncWrite + Unpin + Send + 'static> fmt::Debug for Link<C, R, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").finish_non_exhaustive()
+    }
+}
+
+impl<C: Codec, R, W> fmt::Debug for Parts<C, R, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts")
+            .field("unread", &self.unread)
+            .field("unsent", &self.unsent)
+            .finish_non_exhaustive()
+    }
+}

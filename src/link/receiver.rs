@@ -1,0 +1,571 @@
+//! [`Receiver`]: the receiving half of a link.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    ops::Range,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::{config::Counters, outbox::Half};
+use crate::{
+    Error, Frame, Result,
+    buffer::{BufferManager, Window},
+    codec::{Decode, Step},
+    error::{Deadline, End, Fault, Violation},
+    limits::{HOLD_BLOCK_SIZE, MAX_READ_WINDOW, PIN_FACTOR},
+};
+
+/// Reads that brought no frame after which one poll lets other tasks run.
+const READS_PER_POLL: u32 = 32;
+
+/// The receiving half of a [`Link`](super::Link).
+pub struct Receiver<D, R, W: AsyncWrite + Unpin + Send + 'static> {
+    pub(super) decoder: D,
+    pub(super) reader: R,
+    /// Bytes read and not yet delivered. `None` while there are none.
+    window: Option<Window>,
+    /// The block that small owned frames are copied into.
+    hold: Option<Window>,
+    buffers: BufferManager,
+    pub(super) outbox: Half<W>,
+    pub(super) counters: Counters,
+    state: State,
+    /// What the decoder said the unfinished frame needs in all; 0 when unknown.
+    needed: usize,
+    /// Payload bytes of the last frame: the next one is probably as large.
+    last_size: usize,
+    faults_in_a_row: u32,
+    max_faults_in_a_row: u32,
+    timers: Option<Box<Timers>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The reader has ended; what is left in the window is decoded.
+    Draining,
+    Ended(End),
+    /// A fault was found while draining a batch; the next call tells of it.
+    Faulty(Fault),
+    Broken(Violation),
+}
+
+/// Where a frame lies in the window.
+#[derive(Debug)]
+struct Found {
+    payload: Range<usize>,
+    consumed: usize,
+}
+
+#[derive(Debug)]
+struct Timers {
+    idle: Option<Duration>,
+    frame: Option<Duration>,
+    /// Since when nothing has come.
+    idle_since: Option<Instant>,
+    /// Since when a frame is unfinished.
+    frame_since: Option<Instant>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Receiver<D, R, W> {
+    pub(super) fn new(decoder: D, reader: R, outbox: Half<W>, config: &super::LinkConfig) -> Self {
+        let timers = (config.idle.is_some() || config.frame.is_some()).then(|| {
+            Box::new(Timers {
+                idle: config.idle,
+                frame: config.frame,
+                idle_since: None,
+                frame_since: None,
+                sleep: None,
+            })
+        });
+        Self {
+            decoder,
+            reader,
+            window: None,
+            hold: None,
+            buffers: config.buffers.clone(),
+            outbox,
+            counters: Counters::default(),
+            state: State::Open,
+            needed: 0,
+            last_size: 0,
+            faults_in_a_row: 0,
+            max_faults_in_a_row: config.max_faults_in_a_row,
+            timers,
+        }
+    }
+
+    /// Waits for the next message and lends its bytes until the next call. Costs neither a copy nor a reference count;
+    /// the bytes may be changed in place.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] at the end of the stream; [`Error::Fault`] for one bad message, after which the next call goes
+    /// on; see [`Error::is_fatal`].
+    ///
+    /// # Cancel safety
+    /// Safe: nothing is lost when the call is dropped before it returns.
+    #[inline]
+    pub async fn receive_lent(&mut self) -> Result<&mut [u8]> {
+        let found = match self.decode_ready()? {
+            Some(found) => found,
+            None => poll_fn(|cx| self.poll_found(cx)).await?,
+        };
+        Ok(self.lend(found))
+    }
+
+    /// Waits for the next message and returns it owned, without copying it, except that a message much smaller than
+    /// the block it lies in is moved to a small one (see [`PIN_FACTOR`]).
+    ///
+    /// # Errors
+    /// As [`receive_lent`](Self::receive_lent).
+    ///
+    /// # Cancel safety
+    /// As [`receive_lent`](Self::receive_lent).
+    #[inline]
+    pub async fn receive(&mut self) -> Result<Frame> {
+        let found = match self.decode_ready()? {
+            Some(found) => found,
+            None => poll_fn(|cx| self.poll_found(cx)).await?,
+        };
+        Ok(self.cut(found))
+    }
+
+    /// Waits for the next message and copies it into `buffer`, which is cleared first; returns its length in bytes.
+    ///
+    /// # Errors
+    /// As [`receive_lent`](Self::receive_lent); `buffer` is then as it was.
+    ///
+    /// # Cancel safety
+    /// As [`receive_lent`](Self::receive_lent).
+    pub async fn receive_into_buffer(&mut self, buffer: &mut BytesMut) -> Result<usize> {
+        let payload = self.receive_lent().await?;
+        buffer.clear();
+        buffer.extend_from_slice(payload);
+        Ok(payload.len())
+    }
+
+    /// Waits for the next message, then appends it and all that are already here, `max` at the most, to `frames`.
+    /// Returns how many. A fault behind the first message is left for the next call.
+    ///
+    /// # Errors
+    /// As [`receive_lent`](Self::receive_lent); nothing was then appended.
+    ///
+    /// # Cancel safety
+    /// As [`receive_lent`](Self::receive_lent).
+    pub async fn receive_batch(&mut self, frames: &mut Vec<Frame>, max: usize) -> Result<usize> {
+        if max == 0 {
+            return Ok(0);
+        }
+        frames.push(self.receive().await?);
+        let mut count = 1;
+        while count < max {
+            match self.next_of_batch() {
+                Some(found) => frames.push(self.cut(found)),
+                None => break,
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// The next message if it is already here: never waits and never reads.
+    ///
+    /// # Errors
+    /// As [`receive_lent`](Self::receive_lent), but for the end of the stream, which only reading tells.
+    #[inline]
+    pub fn receive_ready(&mut self) -> Result<Option<&mut [u8]>> {
+        match self.decode_ready()? {
+            Some(found) => Ok(Some(self.lend(found))),
+            None => Ok(None),
+        }
+    }
+
+    /// The poll form of [`receive`](Self::receive).
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive).
+    pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame>> {
+        let found = ready!(self.poll_found(cx))?;
+        Poll::Ready(Ok(self.cut(found)))
+    }
+
+    /// The poll form of [`receive_lent`](Self::receive_lent).
+    ///
+    /// # Errors
+    /// As [`receive_lent`](Self::receive_lent).
+    pub fn poll_receive_lent(&mut self, cx: &mut Context<'_>) -> Poll<Result<&mut [u8]>> {
+        let found = ready!(self.poll_found(cx))?;
+        Poll::Ready(Ok(self.lend(found)))
+    }
+
+    /// What this half has done.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Ends this half: later calls return [`End::Closed`].
+    pub(super) fn close(&mut self) {
+        if matches!(self.state, State::Open | State::Draining) {
+            self.state = State::Ended(End::Closed);
+        }
+        self.window = None;
+        self.hold = None;
+    }
+
+    /// Bytes read and not delivered.
+    pub(super) fn take_unread(&mut self) -> Frame {
+        match self.window.take() {
+            Some(mut window) if !window.is_empty() => {
+                let len = window.len();
+                Frame::cut(&mut window, 0..len, len)
+            }
+            _ => Frame::new(),
+        }
+    }
+
+    #[inline]
+    fn lend(&mut self, found: Found) -> &mut [u8] {
+        self.last_size = found.payload.end - found.payload.start;
+        self.counters.bytes_received += self.last_size as u64;
+        match &mut self.window {
+            Some(window) => window.lend(found.payload, found.consumed),
+            None => &mut [],
+        }
+    }
+
+    #[inline]
+    fn cut(&mut self, found: Found) -> Frame {
+        let Range { start, end } = found.payload;
+        let size = end - start;
+        self.last_size = size;
+        self.counters.bytes_received += size as u64;
+        let Some(window) = &mut self.window else { return Frame::new() };
+        if size >= window.capacity() / PIN_FACTOR {
+            return Frame::cut(window, start..end, found.consumed);
+        }
+        if self.hold.as_ref().is_none_or(|hold| hold.spare_len() < size) {
+            self.hold = self.buffers.try_window(size.max(HOLD_BLOCK_SIZE));
+        }
+        // When the pool has nothing left, the frame shares the window.
+        let Some(hold) = &mut self.hold else { return Frame::cut(window, start..end, found.consumed) };
+        let copied = hold.extend(window.lend(start..end, found.consumed));
+        debug_assert!(copied, "the block was chosen for the frame");
+        Frame::cut(hold, 0..size, size)
+    }
+
+    /// The next frame in the window, without reading.
+    #[inline]
+    fn decode_ready(&mut self) -> Result<Option<Found>> {
+        if self.state != State::Open {
+            return self.faulty();
+        }
+        let Some(window) = &mut self.window else { return Ok(None) };
+        match self.decoder.decode(window.unread()) {
+            Ok(Step::Frame { payload, consumed }) => {
+                self.counters.frames_received += 1;
+                self.faults_in_a_row = 0;
+                Ok(Some(Found { payload, consumed }))
+            }
+            Ok(Step::Incomplete { consumed, needed }) => {
+                window.consume(consumed);
+                self.needed = needed;
+                Ok(None)
+            }
+            Ok(Step::Fault { fault, consumed }) => {
+                window.consume(consumed);
+                Err(self.fault(fault))
+            }
+            Err(violation) => Err(self.violation(violation)),
+        }
+    }
+
+    /// Tells of a fault that was kept.
+    #[cold]
+    fn faulty(&mut self) -> Result<Option<Found>> {
+        if let State::Faulty(fault) = &self.state {
+            let fault = fault.clone();
+            self.state = State::Open;
+            return Err(self.fault(fault));
+        }
+        Ok(None)
+    }
+
+    /// As `decode_ready`, but keeps an error for the next call.
+    fn next_of_batch(&mut self) -> Option<Found> {
+        match self.decode_ready() {
+            Ok(found) => found,
+            Err(Error::Fault(fault)) => {
+                self.counters.faults -= 1;
+                self.faults_in_a_row -= 1;
+                self.state = State::Faulty(fault);
+                None
+            }
+            // The state remembers it.
+            Err(_) => None,
+        }
+    }
+
+    #[cold]
+    fn fault(&mut self, fault: Fault) -> Error {
+        self.counters.faults += 1;
+        self.faults_in_a_row += 1;
+        if let Some(timers) = &mut self.timers {
+            timers.frame_since = None;
+        }
+        if self.faults_in_a_row > self.max_faults_in_a_row {
+            return self.violation(Violation::TooManyFaults { count: self.faults_in_a_row });
+        }
+        fault.into()
+    }
+
+    #[cold]
+    fn violation(&mut self, violation: Violation) -> Error {
+        self.window = None;
+        self.hold = None;
+        self.state = State::Broken(violation.clone());
+        violation.into()
+    }
+
+    /// Decodes, reads, decodes, until a frame is found or there is nothing to read.
+    fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<Result<Found>> {
+        let mut reads = 0;
+        loop {
+            match &self.state {
+                State::Open | State::Faulty(_) => {}
+                State::Draining => return Poll::Ready(self.decode_rest()),
+                State::Ended(end) => return Poll::Ready(Err(Error::Ended(*end))),
+                State::Broken(violation) => return Poll::Ready(Err(violation.clone().into())),
+            }
+            if let Some(found) = self.decode_ready()? {
+                if let Some(timers) = &mut self.timers {
+                    timers.frame_since = None;
+                }
+                return Poll::Ready(Ok(found));
+            }
+            if reads == READS_PER_POLL {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            reads += 1;
+            ready!(self.poll_fill(cx))?;
+        }
+    }
+
+    /// After the end of the reader: what is left in the window, then the end itself.
+    fn decode_rest(&mut self) -> Result<Found> {
+        loop {
+            let mut nothing = [];
+            let unread = self.window.as_mut().map_or(&mut nothing[..], Window::unread);
+            let left = unread.len();
+            match self.decoder.decode_eof(unread) {
+                Ok(Step::Frame { payload, consumed }) => {
+                    self.counters.frames_received += 1;
+                    self.faults_in_a_row = 0;
+                    return Ok(Found { payload, consumed });
+                }
+                Ok(Step::Fault { fault, consumed }) => {
+                    self.consume(consumed);
+                    return Err(self.fault(fault));
+                }
+                Ok(Step::Incomplete { consumed, .. }) if consumed > 0 && consumed < left => {
+                    self.consume(consumed)
+                }
+                Ok(Step::Incomplete { consumed: 0, .. }) if left > 0 => {
+                    // A codec that forgets its rest: nothing is dropped in silence all the same.
+                    self.consume(left);
+                    return Err(self.fault(Fault::Truncated { size: left }));
+                }
+                Ok(Step::Incomplete { .. }) => {
+                    self.window = None;
+                    self.hold = None;
+                    self.state = State::Ended(End::Eof);
+                    return Err(Error::Ended(End::Eof));
+                }
+                Err(violation) => return Err(self.violation(violation)),
+            }
+        }
+    }
+
+    fn consume(&mut self, consumed: usize) {
+        if let Some(window) = &mut self.window {
+            window.consume(consumed);
+        }
+    }
+
+    /// One read. Before it, what is queued for writing leaves: the peer may wait for it.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if self.outbox.poll_before_read(cx).is_pending() {
+            return self.poll_timers(cx);
+        }
+        self.make_room();
+        let Some(window) = self.window.as_mut().filter(|window| window.spare_len() > 0) else {
+            return Poll::Ready(Err(self.no_buffer()));
+        };
+        let exact = self.needed.saturating_sub(window.len());
+        let room = window.spare();
+        // A frame in a block of its own ends where the block's reads end, so that nothing behind it has to move.
+        let limit = if exact >= MAX_READ_WINDOW { exact.min(room.len()) } else { room.len() };
+        let mut target = ReadBuf::new(room.get_mut(..limit).unwrap_or_default());
+        match Pin::new(&mut self.reader).poll_read(cx, &mut target) {
+            Poll::Ready(Ok(())) => {
+                let count = target.filled().len();
+                if count == 0 {
+                    self.state = State::Draining;
+                } else {
+                    window.advance(count);
+                    self.counters.reads += 1;
+                    if let Some(timers) = &mut self.timers {
+                        timers.idle_since = None;
+                    }
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(self.read_error(error)),
+            Poll::Pending => {
+                self.park();
+                self.poll_timers(cx)
+            }
+        }
+    }
+
+    /// Nothing to read: an idle link holds no block, one with an unfinished small frame a small one.
+    fn park(&mut self) {
+        if let Some(window) = &mut self.window {
+            if window.is_empty() {
+                self.window = None;
+                self.hold = None;
+            } else if window.len() < HOLD_BLOCK_SIZE / 2
+                && window.capacity() > HOLD_BLOCK_SIZE
+                && let Some(mut small) = self.buffers.try_window(HOLD_BLOCK_SIZE)
+                && small.extend(window.unread())
+            {
+                self.window = Some(small);
+            }
+        }
+    }
+
+    #[cold]
+    fn read_error(&mut self, error: std::io::Error) -> Result<()> {
+        let error = Error::from(error);
+        if let Error::Ended(end) = error {
+            self.state = State::Ended(end);
+            self.window = None;
+            self.hold = None;
+        }
+        Err(error)
+    }
+
+    #[cold]
+    fn no_buffer(&self) -> Error {
+        Error::TimedOut { deadline: Deadline::Buffer, after: Duration::ZERO }
+    }
+
+    /// Sees to it that the window has room for the next read.
+    #[inline]
+    fn make_room(&mut self) {
+        let Some(window) = &mut self.window else {
+            self.window = self.buffers.try_window(MAX_READ_WINDOW);
+            return;
+        };
+        let (len, start) = (window.len(), window.start());
+        let ordinary = window.capacity() <= MAX_READ_WINDOW || self.last_size > MAX_READ_WINDOW;
+        // A short tail is moved to the front early: the window then stays in the cache. This costs a quarter of a copy
+        // per byte at the most, since so many bytes were taken off before.
+        if ordinary && (len == 0 || len <= start.max(MAX_READ_WINDOW / 4) / 4) {
+            window.compact();
+        }
+        let spare = window.spare_len();
+        let fits = self.needed <= len + spare && (self.needed > 0 || spare >= window.capacity() / 4);
+        if !(ordinary && fits && spare > 0 && window.capacity() >= MAX_READ_WINDOW) {
+            self.relocate();
+        }
+    }
+
+    /// Moves what is unread to the front or to another block, so that there is room for more.
+    #[cold]
+    fn relocate(&mut self) {
+        let Some(window) = &mut self.window else { return };
+        let len = window.len();
+        let half = MAX_READ_WINDOW / 2;
+        let large = len > half || self.needed > MAX_READ_WINDOW || self.last_size > MAX_READ_WINDOW;
+        let next = if large {
+            // A block that exists already is taken at the frame's word, or on the strength of the last one; memory is
+            // allocated only for what has come.
+            let wanted = self.needed.max(self.last_size).max(len * 2);
+            let worth = len > half || self.last_size > MAX_READ_WINDOW;
+            let pooled = if worth { self.buffers.try_pooled_window(wanted) } else { None };
+            pooled.or_else(|| {
+                let room = window.capacity() - len;
+                if room >= len && window.capacity() >= MAX_READ_WINDOW && window.compact() {
+                    return None;
+                }
+                self.buffers
+                    .try_window((len * 4).max(MAX_READ_WINDOW))
+                    .or_else(|| self.buffers.try_window((len * 2).max(MAX_READ_WINDOW)))
+            })
+        } else if window.capacity() == MAX_READ_WINDOW && window.compact() {
+            None
+        } else {
+            self.buffers.try_window(MAX_READ_WINDOW)
+        };
+        if let Some(mut next) = next
+            && next.spare_len() > len
+            && next.extend(window.unread())
+        {
+            self.window = Some(next);
+        } else if window.spare_len() == 0 {
+            window.compact();
+        }
+    }
+
+    /// Waits for the earlier of the two deadlines, if any is set.
+    #[inline]
+    fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if self.timers.is_none() { Poll::Pending } else { self.poll_deadlines(cx) }
+    }
+
+    fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let unfinished = self.window.as_ref().is_some_and(|window| !window.is_empty());
+        let Some(timers) = self.timers.as_deref_mut() else { return Poll::Pending };
+        let (deadline, after, since) = if unfinished {
+            let Some(after) = timers.frame else { return Poll::Pending };
+            (Deadline::Frame, after, &mut timers.frame_since)
+        } else {
+            timers.frame_since = None;
+            let Some(after) = timers.idle else { return Poll::Pending };
+            (Deadline::Idle, after, &mut timers.idle_since)
+        };
+        let until = *since.get_or_insert_with(Instant::now) + after;
+        let sleep = timers.sleep.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        if sleep.deadline() != until {
+            sleep.as_mut().reset(until);
+        }
+        ready!(sleep.as_mut().poll(cx));
+        *since = None;
+        timers.sleep = None;
+        Poll::Ready(Err(Error::TimedOut { deadline, after }))
+    }
+}
+
+impl<D: fmt::Debug, R: fmt::Debug, W: AsyncWrite + Unpin + Send + 'static> fmt::Debug for Receiver<D, R, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver")
+            .field("decoder", &self.decoder)
+            .field("reader", &self.reader)
+            .field("window", &self.window)
+            .field("state", &self.state)
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,291 @@
+//! [`Sender`]: the sending half of a link, and [`Permit`].
+
+use std::{
+    future::{Future, poll_fn},
+    io::IoSlice,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{io::AsyncWrite, time::Sleep};
+
+use super::{
+    config::Counters,
+    outbox::{Enqueued, Half},
+};
+use crate::{
+    Error, Frame, Result,
+    codec::Encode,
+    error::{Deadline, End, Rejection},
+};
+
+/// The sending half of a [`Link`](super::Link).
+#[derive(Debug)]
+pub struct Sender<E, W: AsyncWrite + Unpin + Send + 'static> {
+    pub(super) encoder: E,
+    pub(super) outbox: Half<W>,
+    pub(super) counters: Counters,
+    pub(super) close_after: Option<Duration>,
+    pub(super) closing: Option<Pin<Box<Sleep>>>,
+}
+
+/// Whether a queued frame leaves by itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leave {
+    ByItself,
+    WhenFlushed,
+}
+
+impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
+    /// Queues one message and lets it leave by itself, at the latest when this task next waits for anything: messages
+    /// sent without a wait between them share one write. From 4 KiB on the payload is written where it lies; what the
+    /// kernel does not take at once is copied.
+    ///
+    /// Waits only while the write backlog is at its high-water mark.
+    ///
+    /// Outside a tokio runtime nothing can leave by itself; the call then waits for the write instead.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] when the codec cannot carry the payload (the link is untouched); [`Error::Ended`],
+    /// [`Error::TimedOut`] or [`Error::Io`] when the link cannot write any more. An error may speak of messages that
+    /// were accepted before.
+    ///
+    /// # Cancel safety
+    /// Safe: a message is queued whole or not at all. When the call is dropped before it returns, the message was
+    /// not queued (in a tokio runtime).
+    #[inline]
+    pub async fn send(&mut self, payload: &[u8]) -> Result<()> {
+        match self.try_enqueue(payload, Leave::ByItself)? {
+            Enqueued::Done => Ok(()),
+            Enqueued::Full => self.send_slowly(payload, Leave::ByItself).await,
+            Enqueued::Unattended => self.flush().await,
+        }
+    }
+
+    /// Queues one message. It leaves with the next [`send`](Self::send) or [`flush`](Self::flush), or when the link
+    /// next reads.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    /// As [`send`](Self::send).
+    #[inline]
+    pub async fn feed(&mut self, payload: &[u8]) -> Result<()> {
+        match self.try_enqueue(payload, Leave::WhenFlushed)? {
+            Enqueued::Done | Enqueued::Unattended => Ok(()),
+            Enqueued::Full => self.send_slowly(payload, Leave::WhenFlushed).await,
+        }
+    }
+
+    #[cold]
+    async fn send_slowly(&mut self, payload: &[u8], leave: Leave) -> Result<()> {
+        loop {
+            poll_fn(|cx| self.poll_ready(cx)).await?;
+            match self.try_enqueue(payload, leave)? {
+                Enqueued::Done => return Ok(()),
+                Enqueued::Unattended if leave == Leave::WhenFlushed => return Ok(()),
+                Enqueued::Unattended => return self.flush().await,
+                Enqueued::Full => {}
+            }
+        }
+    }
+
+    #[inline]
+    fn try_enqueue(&mut self, payload: &[u8], leave: Leave) -> Result<Enqueued> {
+        let enqueued = self.outbox.enqueue(&mut self.encoder, payload, leave == Leave::ByItself)?;
+        if !matches!(enqueued, Enqueued::Full) {
+            self.count(payload.len());
+        }
+        Ok(enqueued)
+    }
+
+    #[inline]
+    fn count(&mut self, size: usize) {
+        self.counters.frames_sent += 1;
+        self.counters.bytes_sent += size as u64;
+    }
+
+    /// As [`send`](Self::send), for a frame: from 4 KiB on its bytes are never copied.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    /// As [`send`](Self::send).
+    pub async fn send_frame(&mut self, frame: Frame) -> Result<()> {
+        loop {
+            match self.outbox.enqueue_frame(&mut self.encoder, &frame, true)? {
+                Enqueued::Full => poll_fn(|cx| self.poll_ready(cx)).await?,
+                Enqueued::Done => {
+                    self.count(frame.len());
+                    return Ok(());
+                }
+                Enqueued::Unattended => {
+                    self.count(frame.len());
+                    return self.flush().await;
+                }
+            }
+        }
+    }
+
+    /// As [`send`](Self::send), for one message whose payload lies in several places.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    /// As [`send`](Self::send).
+    pub async fn send_vectored(&mut self, parts: &[IoSlice<'_>]) -> Result<()> {
+        loop {
+            let enqueued = self.outbox.enqueue_parts(&mut self.encoder, parts, true)?;
+            if matches!(enqueued, Enqueued::Full) {
+                poll_fn(|cx| self.poll_ready(cx)).await?;
+                continue;
+            }
+            self.count(parts.iter().map(|part| part.len()).sum());
+            return match enqueued {
+                Enqueued::Unattended => self.flush().await,
+                Enqueued::Done | Enqueued::Full => Ok(()),
+            };
+        }
+    }
+
+    /// Waits for room and returns a permit to send one message of at most `size` bytes, which then cannot wait.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    /// Safe: nothing has happened when the call is dropped.
+    pub async fn reserve(&mut self, size: usize) -> Result<Permit<'_, E, W>> {
+        poll_fn(|cx| self.poll_ready(cx)).await?;
+        Ok(Permit { sender: self, size })
+    }
+
+    /// Waits until the operating system has taken everything that was queued.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    /// Safe: what was queued leaves all the same; the next call goes on waiting for it.
+    pub async fn flush(&mut self) -> Result<()> {
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// Flushes and shuts the writer down, so that the peer sees the end of the stream. Later sends fail with
+    /// [`End::Closed`]. A second call does nothing.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and [`Error::TimedOut`] with [`Deadline::Close`]: what was still queued is then lost and
+    /// the writer closed.
+    ///
+    /// # Cancel safety
+    /// Safe: the link is closing from the first poll on and finishes by itself; the next call waits on.
+    pub async fn close(&mut self) -> Result<()> {
+        poll_fn(|cx| self.poll_close(cx)).await
+    }
+
+    /// Bytes queued and not yet taken by the operating system.
+    #[must_use]
+    pub fn backlog(&self) -> usize {
+        self.outbox.backlog()
+    }
+
+    /// What this half has done.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        Counters { writes: self.outbox.writes(), ..self.counters }
+    }
+
+    /// Polls for room below the high-water mark; see [`start_send`](Self::start_send).
+    ///
+    /// # Errors
+    /// When the link cannot write any more.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.outbox.poll_ready(cx)
+    }
+
+    /// Queues one message, after [`poll_ready`](Self::poll_ready) has said so; it leaves by itself. Outside a tokio
+    /// runtime it leaves with the next [`poll_flush`](Self::poll_flush).
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); [`Rejection::TooLarge`] with the backlog's sizes when there was no room.
+    pub fn start_send(&mut self, payload: &[u8]) -> Result<()> {
+        match self.try_enqueue(payload, Leave::ByItself)? {
+            Enqueued::Done | Enqueued::Unattended => Ok(()),
+            Enqueued::Full => Err(self.no_room(payload.len())),
+        }
+    }
+
+    /// As [`start_send`](Self::start_send), for a frame.
+    ///
+    /// # Errors
+    /// As [`start_send`](Self::start_send).
+    pub fn start_send_frame(&mut self, frame: &Frame) -> Result<()> {
+        match self.outbox.enqueue_frame(&mut self.encoder, frame, true)? {
+            Enqueued::Done | Enqueued::Unattended => {
+                self.count(frame.len());
+                Ok(())
+            }
+            Enqueued::Full => Err(self.no_room(frame.len())),
+        }
+    }
+
+    #[cold]
+    fn no_room(&self, size: usize) -> Error {
+        Rejection::TooLarge { size, limit: self.outbox.high_water.saturating_sub(self.backlog()) }.into()
+    }
+
+    /// The poll form of [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.outbox.poll_flush(cx)
+    }
+
+    /// The poll form of [`close`](Self::close).
+    ///
+    /// # Errors
+    /// As [`close`](Self::close).
+    pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if let Poll::Ready(closed) = self.outbox.poll_close(cx) {
+            self.closing = None;
+            return Poll::Ready(closed);
+        }
+        let Some(after) = self.close_after else { return Poll::Pending };
+        let sleep = self.closing.get_or_insert_with(|| Box::pin(tokio::time::sleep(after)));
+        std::task::ready!(sleep.as_mut().poll(cx));
+        self.closing = None;
+        self.outbox.abort();
+        Poll::Ready(Err(Error::TimedOut { deadline: Deadline::Close, after }))
+    }
+}
+
+/// Room for one message. Using it can neither wait nor be cancelled half-way; dropping it sends nothing.
+#[derive(Debug)]
+pub struct Permit<'a, E, W: AsyncWrite + Unpin + Send + 'static> {
+    sender: &'a mut Sender<E, W>,
+    size: usize,
+}
+
+impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Permit<'_, E, W> {
+    /// Queues the message; it leaves by itself, as with [`Sender::send`].
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] when the payload is larger than what was reserved or the codec cannot carry it;
+    /// [`Error::Ended`] and the like when the link has failed since.
+    pub fn send(self, payload: &[u8]) -> Result<()> {
+        if payload.len() > self.size {
+            return Err(Rejection::TooLarge { size: payload.len(), limit: self.size }.into());
+        }
+        match self.sender.try_enqueue(payload, Leave::ByItself)? {
+            Enqueued::Done | Enqueued::Unattended => Ok(()),
+            // Only this half fills the queue, and it is borrowed by this permit.
+            Enqueued::Full => Err(Error::Ended(End::Closed)),
+        }
+    }
+}
