@@ -7,6 +7,7 @@ pub mod error;
 mod frame;
 pub mod limits;
 pub mod scan;
+pub mod transport;
 
 pub use error::{Error, Result};
 pub use frame::Frame;

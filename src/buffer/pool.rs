@@ -10,7 +10,16 @@ use crossbeam_queue::ArrayQueue;
 use super::{Block, Window};
 use crate::limits::POOL_MAX_BYTES;
 
-const CLASSES: [usize; 8] = [4 << 10, 16 << 10, 64 << 10, 256 << 10, (1 << 20) + (64 << 10), (4 << 20) + (64 << 10), (16 << 20) + (64 << 10), (64 << 20) + (64 << 10)];
+const CLASSES: [usize; 8] = [
+    4 << 10,
+    16 << 10,
+    64 << 10,
+    256 << 10,
+    (1 << 20) + (64 << 10),
+    (4 << 20) + (64 << 10),
+    (16 << 20) + (64 << 10),
+    (64 << 20) + (64 << 10),
+];
 
 /// The free lists, one per size class, and the count of all bytes.
 #[derive(Debug)]
