@@ -9,6 +9,7 @@ pub mod limits;
 #[cfg(feature = "link")]
 pub mod link;
 pub mod scan;
+pub mod transport;
 
 pub use error::{Error, Result};
 pub use frame::Frame;
