@@ -60,3 +60,9 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a TCP or Unix connect may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes that one direction of an in-memory pair holds: 1 MiB.
+pub const MEMORY_QUEUE_BYTES: usize = 1024 * 1024;
+
+/// Messages that one direction of an in-memory pair holds (bytes alone do not bound empty ones).
+pub const MEMORY_QUEUE_MESSAGES: usize = 1024;

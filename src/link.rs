@@ -43,7 +43,7 @@ use std::{
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{Frame, Result, codec::Codec};
+use crate::{Frame, Result, buffer::BufferManager, codec::Codec};
 
 mod config;
 mod outbox;
@@ -310,6 +310,24 @@ where
     pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         self.receiver.close();
         self.sender.poll_close(cx)
+    }
+
+    /// Whether the stream is over, as far as this link has seen.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.receiver.is_ended()
+    }
+
+    /// What kind of transport this is, as its configuration says.
+    #[must_use]
+    pub fn transport_type(&self) -> &'static str {
+        self.receiver.transport_type
+    }
+
+    /// Where this link's buffers come from.
+    #[must_use]
+    pub fn buffer_manager(&self) -> &BufferManager {
+        &self.receiver.buffers
     }
 
     /// The reader.

@@ -30,6 +30,8 @@ pub struct LinkConfig {
     pub max_faults_in_a_row: u32,
     /// Where buffers come from. Default: [`BufferManager::shared`].
     pub buffers: BufferManager,
+    /// What kind of transport the link is, for those who ask. Default: `"unknown"`.
+    pub transport_type: &'static str,
 }
 
 impl Default for LinkConfig {
@@ -43,6 +45,7 @@ impl Default for LinkConfig {
             pause_reading: false,
             max_faults_in_a_row: MAX_FAULTS_IN_A_ROW,
             buffers: BufferManager::shared().clone(),
+            transport_type: "unknown",
         }
     }
 }
@@ -109,6 +112,13 @@ impl LinkConfig {
     #[must_use]
     pub fn max_faults_in_a_row(mut self, count: u32) -> Self {
         self.max_faults_in_a_row = count;
+        self
+    }
+
+    /// Sets what kind of transport the link is.
+    #[must_use]
+    pub fn transport_type(mut self, name: &'static str) -> Self {
+        self.transport_type = name;
         self
     }
 

@@ -35,7 +35,8 @@ pub struct Receiver<D, R, W: AsyncWrite + Unpin + Send + 'static> {
     window: Option<Window>,
     /// The block that small owned frames are copied into.
     hold: Option<Window>,
-    buffers: BufferManager,
+    pub(super) buffers: BufferManager,
+    pub(super) transport_type: &'static str,
     pub(super) outbox: Half<W>,
     pub(super) counters: Counters,
     state: State,
@@ -94,6 +95,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
             window: None,
             hold: None,
             buffers: config.buffers.clone(),
+            transport_type: config.transport_type,
             outbox,
             counters: Counters::default(),
             state: State::Open,
@@ -212,6 +214,12 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Whether the stream is over, as far as this half has seen.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        matches!(self.state, State::Ended(_) | State::Broken(_))
     }
 
     /// Ends this half: later calls return [`End::Closed`].

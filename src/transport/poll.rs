@@ -1,0 +1,256 @@
+//! [`PollTransport`], the object-safe core, and on it the traits [`Transport`] and [`ZeroCopyTransport`].
+//!
+//! ```text
+//!   Transport, ZeroCopyTransport      async, for callers             (blanket, one implementation)
+//!        └── PollTransport            poll-based, dyn-safe           (one implementation per transport)
+//!              ├── Link<C, R, W>      every stream transport
+//!              ├── MemoryTransport, MockTransport
+//!              ├── Box<dyn PollTransport>, &mut T
+//!              └── layers
+//! ```
+//!
+//! A `Box<dyn PollTransport>` costs a virtual call per message and no allocation: the futures of the async traits are
+//! plain structs around `&mut T`.
+
+use std::{
+    future::{Future, poll_fn},
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::TransportError;
+use crate::{
+    Frame, Link, Result,
+    buffer::BufferManager,
+    codec::{Codec, Decode, Encode},
+};
+
+/// The object-safe core of every transport: one message in, one message out, as bytes.
+///
+/// # Contract
+/// - `poll_receive` and `poll_receive_lent` take from the same stream: each message comes out once.
+/// - After `poll_ready` has returned `Ok`, one `start_send` or `start_send_frame` is accepted. The message leaves by
+///   itself; `poll_flush` waits for it.
+/// - Every `poll_*` may be given up at any time without loss; the next call goes on.
+pub trait PollTransport: Send + Sync {
+    /// Polls for the next message, owned.
+    ///
+    /// # Errors
+    /// See [`Receiver::receive`](crate::link::Receiver::receive).
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame>>;
+
+    /// Polls for the next message, lent until the next call.
+    ///
+    /// # Errors
+    /// See [`Receiver::receive_lent`](crate::link::Receiver::receive_lent).
+    fn poll_receive_lent(&mut self, cx: &mut Context<'_>) -> Poll<Result<&mut [u8]>>;
+
+    /// Polls for room for one message.
+    ///
+    /// # Errors
+    /// When the transport cannot send any more.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>>;
+
+    /// Queues one message.
+    ///
+    /// # Errors
+    /// When the message cannot be sent; nothing of it was then queued.
+    fn start_send(&mut self, payload: &[u8]) -> Result<()>;
+
+    /// Queues one message that is owned: it need not be copied.
+    ///
+    /// # Errors
+    /// As [`start_send`](Self::start_send).
+    fn start_send_frame(&mut self, frame: &Frame) -> Result<()> {
+        self.start_send(frame)
+    }
+
+    /// Polls until everything queued is written.
+    ///
+    /// # Errors
+    /// When it cannot be.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>>;
+
+    /// Flushes and closes. Later calls of anything fail with [`End::Closed`](crate::error::End::Closed), but for this
+    /// one.
+    ///
+    /// # Errors
+    /// When what was queued could not be written.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>>;
+
+    /// Whether the transport has not ended, as far as is known without asking the peer.
+    fn is_connected(&self) -> bool {
+        true
+    }
+
+    /// What kind of transport this is.
+    fn transport_type(&self) -> &'static str {
+        "unknown"
+    }
+
+    /// Where its buffers come from.
+    fn buffers(&self) -> &BufferManager {
+        BufferManager::shared()
+    }
+}
+
+impl<C, R, W> PollTransport for Link<C, R, W>
+where
+    C: Codec,
+    C::Decoder: Decode + Send + Sync,
+    C::Encoder: Encode + Send + Sync,
+    R: AsyncRead + Unpin + Send + Sync,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame>> {
+        self.halves().1.poll_receive(cx)
+    }
+
+    fn poll_receive_lent(&mut self, cx: &mut Context<'_>) -> Poll<Result<&mut [u8]>> {
+        self.halves().1.poll_receive_lent(cx)
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.halves().0.poll_ready(cx)
+    }
+
+    fn start_send(&mut self, payload: &[u8]) -> Result<()> {
+        self.halves().0.start_send(payload)
+    }
+
+    fn start_send_frame(&mut self, frame: &Frame) -> Result<()> {
+        self.halves().0.start_send_frame(frame)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.halves().0.poll_flush(cx)
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Self::poll_close(self, cx)
+    }
+
+    fn is_connected(&self) -> bool {
+        !self.is_ended()
+    }
+
+    fn transport_type(&self) -> &'static str {
+        Self::transport_type(self)
+    }
+
+    fn buffers(&self) -> &BufferManager {
+        self.buffer_manager()
+    }
+}
+
+macro_rules! forward {
+    () => {
+        fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame>> {
+            (**self).poll_receive(cx)
+        }
+
+        fn poll_receive_lent(&mut self, cx: &mut Context<'_>) -> Poll<Result<&mut [u8]>> {
+            (**self).poll_receive_lent(cx)
+        }
+
+        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+            (**self).poll_ready(cx)
+        }
+
+        fn start_send(&mut self, payload: &[u8]) -> Result<()> {
+            (**self).start_send(payload)
+        }
+
+        fn start_send_frame(&mut self, frame: &Frame) -> Result<()> {
+            (**self).start_send_frame(frame)
+        }
+
+        fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+            (**self).poll_flush(cx)
+        }
+
+        fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+            (**self).poll_close(cx)
+        }
+
+        fn is_connected(&self) -> bool {
+            (**self).is_connected()
+        }
+
+        fn transport_type(&self) -> &'static str {
+            (**self).transport_type()
+        }
+
+        fn buffers(&self) -> &BufferManager {
+            (**self).buffers()
+        }
+    };
+}
+
+impl<T: PollTransport + ?Sized> PollTransport for Box<T> {
+    forward!();
+}
+
+impl<T: PollTransport + ?Sized> PollTransport for &mut T {
+    forward!();
+}
+
+/// A transport as AIRS has it: raw messages in, raw messages out.
+///
+/// Implemented for every [`PollTransport`]. Its `send` returns when the message is written; a [`Link`]'s own `send`
+/// queues and lets it leave by itself, which is many times cheaper for answers to a batch.
+pub trait Transport: Send + Sync {
+    /// The error of this transport.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Sends one message and waits until it is written.
+    ///
+    /// # Errors
+    /// `Closed` after the end or after [`close`](Self::close); the codec's refusals; I/O errors.
+    ///
+    /// # Cancel safety
+    /// Safe: the message leaves whole or not at all. It leaves if the call waited for the write, and does not if it
+    /// waited for room.
+    fn send(&mut self, message: &[u8]) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Waits for exactly one message.
+    ///
+    /// # Errors
+    /// `Closed` at the end; a fault of one message, after which the next call goes on.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    fn receive(&mut self) -> impl Future<Output = Result<Vec<u8>, Self::Error>> + Send;
+
+    /// Flushes and closes. A second call does nothing; later sends and receives fail with `Closed`.
+    ///
+    /// # Errors
+    /// When what was queued could not be written.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    fn close(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+impl<T: PollTransport + ?Sized> Transport for T {
+    type Error = TransportError;
+
+    async fn send(&mut self, message: &[u8]) -> Result<(), TransportError> {
+        poll_fn(|cx| self.poll_ready(cx)).await?;
+        self.start_send(message)?;
+        Ok(poll_fn(|cx| self.poll_flush(cx)).await?)
+    }
+
+    async fn receive(&mut self) -> Result<Vec<u8>, TransportError> {
+        poll_fn(|cx| {
+            let payload = ready!(self.poll_receive_lent(cx))?;
+            Poll::Ready(Ok(payload.to_vec()))
+        })
+        .await
+    }
+
+    async fn close(&mut self) -> Result<(), TransportError> {
+        Ok(poll_fn(|cx| self.poll_close(cx)).await?)
+    }
+}
