@@ -51,8 +51,8 @@ mod receiver;
 mod sender;
 
 pub use config::{Counters, LinkConfig};
-pub use receiver::Receiver;
-pub use sender::{Permit, Sender};
+pub use receiver::{Receive, ReceiveLent, Receiver};
+pub use sender::{Permit, Sender, Sending};
 
 use outbox::Outbox;
 
@@ -156,8 +156,8 @@ where
     /// # Cancel safety
     /// Safe.
     #[inline]
-    pub async fn receive(&mut self) -> Result<Frame> {
-        self.receiver.receive().await
+    pub fn receive(&mut self) -> Receive<'_, C::Decoder, R, W> {
+        self.receiver.receive()
     }
 
     /// See [`Receiver::receive_lent`].
@@ -168,8 +168,8 @@ where
     /// # Cancel safety
     /// Safe.
     #[inline]
-    pub async fn receive_lent(&mut self) -> Result<&mut [u8]> {
-        self.receiver.receive_lent().await
+    pub fn receive_lent(&mut self) -> ReceiveLent<'_, C::Decoder, R, W> {
+        self.receiver.receive_lent()
     }
 
     /// See [`Receiver::receive_into_buffer`].
@@ -211,8 +211,8 @@ where
     /// # Cancel safety
     /// Safe.
     #[inline]
-    pub async fn send(&mut self, payload: &[u8]) -> Result<()> {
-        self.sender.send(payload).await
+    pub fn send<'a>(&'a mut self, payload: &'a [u8]) -> Sending<'a, C::Encoder, W> {
+        self.sender.send(payload)
     }
 
     /// See [`Sender::send_frame`].
@@ -245,8 +245,8 @@ where
     /// # Cancel safety
     /// Safe.
     #[inline]
-    pub async fn feed(&mut self, payload: &[u8]) -> Result<()> {
-        self.sender.feed(payload).await
+    pub fn feed<'a>(&'a mut self, payload: &'a [u8]) -> Sending<'a, C::Encoder, W> {
+        self.sender.feed(payload)
     }
 
     /// See [`Sender::reserve`].

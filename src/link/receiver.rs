@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    future::{Future, poll_fn},
+    future::Future,
     ops::Range,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -117,12 +117,8 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
     /// # Cancel safety
     /// Safe: nothing is lost when the call is dropped before it returns.
     #[inline]
-    pub async fn receive_lent(&mut self) -> Result<&mut [u8]> {
-        let found = match self.decode_ready()? {
-            Some(found) => found,
-            None => poll_fn(|cx| self.poll_found(cx)).await?,
-        };
-        Ok(self.lend(found))
+    pub fn receive_lent(&mut self) -> ReceiveLent<'_, D, R, W> {
+        ReceiveLent { receiver: Some(self) }
     }
 
     /// Waits for the next message and returns it owned, without copying it, except that a message much smaller than
@@ -134,12 +130,8 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
     /// # Cancel safety
     /// As [`receive_lent`](Self::receive_lent).
     #[inline]
-    pub async fn receive(&mut self) -> Result<Frame> {
-        let found = match self.decode_ready()? {
-            Some(found) => found,
-            None => poll_fn(|cx| self.poll_found(cx)).await?,
-        };
-        Ok(self.cut(found))
+    pub fn receive(&mut self) -> Receive<'_, D, R, W> {
+        Receive { receiver: self }
     }
 
     /// Waits for the next message and copies it into `buffer`, which is cleared first; returns its length in bytes.
@@ -171,7 +163,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
         frames.push(self.receive().await?);
         let mut count = 1;
         while count < max {
-            match self.next_of_batch() {
+            match self.found() {
                 Some(found) => frames.push(self.cut(found)),
                 None => break,
             }
@@ -186,9 +178,9 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
     /// As [`receive_lent`](Self::receive_lent), but for the end of the stream, which only reading tells.
     #[inline]
     pub fn receive_ready(&mut self) -> Result<Option<&mut [u8]>> {
-        match self.decode_ready()? {
+        match self.found() {
             Some(found) => Ok(Some(self.lend(found))),
-            None => Ok(None),
+            None => self.told().map(|()| None),
         }
     }
 
@@ -242,7 +234,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn lend(&mut self, found: Found) -> &mut [u8] {
         self.last_size = found.payload.end - found.payload.start;
         self.counters.bytes_received += self.last_size as u64;
@@ -272,56 +264,57 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
         Frame::cut(hold, 0..size, size)
     }
 
-    /// The next frame in the window, without reading.
-    #[inline]
-    fn decode_ready(&mut self) -> Result<Option<Found>> {
-        if self.state != State::Open {
-            return self.faulty();
+    /// The next frame in the window, without reading. Whatever else the decoder says is kept in the state.
+    #[inline(always)]
+    fn found(&mut self) -> Option<Found> {
+        if !matches!(self.state, State::Open) {
+            return None;
         }
-        let Some(window) = &mut self.window else { return Ok(None) };
+        let window = self.window.as_mut()?;
         match self.decoder.decode(window.unread()) {
             Ok(Step::Frame { payload, consumed }) => {
                 self.counters.frames_received += 1;
                 self.faults_in_a_row = 0;
-                Ok(Some(Found { payload, consumed }))
+                Some(Found { payload, consumed })
             }
+            other => {
+                self.not_found(other);
+                None
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn not_found(&mut self, step: Result<Step, Violation>) {
+        match step {
             Ok(Step::Incomplete { consumed, needed }) => {
-                window.consume(consumed);
+                self.consume(consumed);
                 self.needed = needed;
-                Ok(None)
             }
             Ok(Step::Fault { fault, consumed }) => {
-                window.consume(consumed);
-                Err(self.fault(fault))
+                self.consume(consumed);
+                self.state = State::Faulty(fault);
             }
-            Err(violation) => Err(self.violation(violation)),
+            Err(violation) => {
+                self.violation(violation);
+            }
+            Ok(Step::Frame { .. }) => {}
         }
     }
 
     /// Tells of a fault that was kept.
     #[cold]
-    fn faulty(&mut self) -> Result<Option<Found>> {
+    fn told(&mut self) -> Result<()> {
         if let State::Faulty(fault) = &self.state {
             let fault = fault.clone();
             self.state = State::Open;
             return Err(self.fault(fault));
         }
-        Ok(None)
-    }
-
-    /// As `decode_ready`, but keeps an error for the next call.
-    fn next_of_batch(&mut self) -> Option<Found> {
-        match self.decode_ready() {
-            Ok(found) => found,
-            Err(Error::Fault(fault)) => {
-                self.counters.faults -= 1;
-                self.faults_in_a_row -= 1;
-                self.state = State::Faulty(fault);
-                None
-            }
-            // The state remembers it.
-            Err(_) => None,
+        if let State::Broken(violation) = &self.state {
+            return Err(violation.clone().into());
         }
+        Ok(())
     }
 
     #[cold]
@@ -346,20 +339,27 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
     }
 
     /// Decodes, reads, decodes, until a frame is found or there is nothing to read.
+    #[inline(never)]
     fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<Result<Found>> {
         let mut reads = 0;
         loop {
             match &self.state {
-                State::Open | State::Faulty(_) => {}
+                State::Open => {}
                 State::Draining => return Poll::Ready(self.decode_rest()),
                 State::Ended(end) => return Poll::Ready(Err(Error::Ended(*end))),
-                State::Broken(violation) => return Poll::Ready(Err(violation.clone().into())),
+                State::Faulty(_) | State::Broken(_) => {
+                    self.told()?;
+                    continue;
+                }
             }
-            if let Some(found) = self.decode_ready()? {
+            if let Some(found) = self.found() {
                 if let Some(timers) = &mut self.timers {
                     timers.frame_since = None;
                 }
                 return Poll::Ready(Ok(found));
+            }
+            if !matches!(self.state, State::Open) {
+                continue;
             }
             if reads == READS_PER_POLL {
                 cx.waker().wake_by_ref();
@@ -563,6 +563,76 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
         *since = None;
         timers.sleep = None;
         Poll::Ready(Err(Error::TimedOut { deadline, after }))
+    }
+}
+
+/// The future of [`Receiver::receive_lent`]. A plain struct, so that a message that is here already costs no state
+/// machine.
+#[must_use = "futures do nothing unless awaited"]
+pub struct ReceiveLent<'a, D, R, W: AsyncWrite + Unpin + Send + 'static> {
+    receiver: Option<&'a mut Receiver<D, R, W>>,
+}
+
+impl<'a, D, R, W> Future for ReceiveLent<'a, D, R, W>
+where
+    D: Decode,
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    type Output = Result<&'a mut [u8]>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // Polled again after it was ready: there is nothing to give.
+        let Some(receiver) = self.receiver.take() else { return Poll::Pending };
+        if let Some(found) = receiver.found() {
+            return Poll::Ready(Ok(receiver.lend(found)));
+        }
+        match receiver.poll_found(cx) {
+            Poll::Ready(Ok(found)) => Poll::Ready(Ok(receiver.lend(found))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                self.receiver = Some(receiver);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// The future of [`Receiver::receive`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct Receive<'a, D, R, W: AsyncWrite + Unpin + Send + 'static> {
+    receiver: &'a mut Receiver<D, R, W>,
+}
+
+impl<D, R, W> Future for Receive<'_, D, R, W>
+where
+    D: Decode,
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    type Output = Result<Frame>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let receiver = &mut *self.receiver;
+        if let Some(found) = receiver.found() {
+            return Poll::Ready(Ok(receiver.cut(found)));
+        }
+        let found = ready!(receiver.poll_found(cx))?;
+        Poll::Ready(Ok(receiver.cut(found)))
+    }
+}
+
+impl<D, R, W: AsyncWrite + Unpin + Send + 'static> fmt::Debug for ReceiveLent<'_, D, R, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReceiveLent").finish_non_exhaustive()
+    }
+}
+
+impl<D, R, W: AsyncWrite + Unpin + Send + 'static> fmt::Debug for Receive<'_, D, R, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receive").finish_non_exhaustive()
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     future::{Future, poll_fn},
     io::IoSlice,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -31,7 +31,7 @@ pub struct Sender<E, W: AsyncWrite + Unpin + Send + 'static> {
 }
 
 /// Whether a queued frame leaves by itself.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Leave {
     ByItself,
     WhenFlushed,
@@ -55,12 +55,8 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
     /// Safe: a message is queued whole or not at all. When the call is dropped before it returns, the message was
     /// not queued (in a tokio runtime).
     #[inline]
-    pub async fn send(&mut self, payload: &[u8]) -> Result<()> {
-        match self.try_enqueue(payload, Leave::ByItself)? {
-            Enqueued::Done => Ok(()),
-            Enqueued::Full => self.send_slowly(payload, Leave::ByItself).await,
-            Enqueued::Unattended => self.flush().await,
-        }
+    pub fn send<'a>(&'a mut self, payload: &'a [u8]) -> Sending<'a, E, W> {
+        Sending { sender: self, payload: Some(payload), leave: Leave::ByItself }
     }
 
     /// Queues one message. It leaves with the next [`send`](Self::send) or [`flush`](Self::flush), or when the link
@@ -72,24 +68,8 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
     /// # Cancel safety
     /// As [`send`](Self::send).
     #[inline]
-    pub async fn feed(&mut self, payload: &[u8]) -> Result<()> {
-        match self.try_enqueue(payload, Leave::WhenFlushed)? {
-            Enqueued::Done | Enqueued::Unattended => Ok(()),
-            Enqueued::Full => self.send_slowly(payload, Leave::WhenFlushed).await,
-        }
-    }
-
-    #[cold]
-    async fn send_slowly(&mut self, payload: &[u8], leave: Leave) -> Result<()> {
-        loop {
-            poll_fn(|cx| self.poll_ready(cx)).await?;
-            match self.try_enqueue(payload, leave)? {
-                Enqueued::Done => return Ok(()),
-                Enqueued::Unattended if leave == Leave::WhenFlushed => return Ok(()),
-                Enqueued::Unattended => return self.flush().await,
-                Enqueued::Full => {}
-            }
-        }
+    pub fn feed<'a>(&'a mut self, payload: &'a [u8]) -> Sending<'a, E, W> {
+        Sending { sender: self, payload: Some(payload), leave: Leave::WhenFlushed }
     }
 
     #[inline]
@@ -262,6 +242,37 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
         self.closing = None;
         self.outbox.abort();
         Poll::Ready(Err(Error::TimedOut { deadline: Deadline::Close, after }))
+    }
+}
+
+/// The future of [`Sender::send`] and [`Sender::feed`]. A plain struct, so that queueing costs no state machine.
+#[must_use = "futures do nothing unless awaited"]
+#[derive(Debug)]
+pub struct Sending<'a, E, W: AsyncWrite + Unpin + Send + 'static> {
+    sender: &'a mut Sender<E, W>,
+    /// `None` once it is queued.
+    payload: Option<&'a [u8]>,
+    leave: Leave,
+}
+
+impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Future for Sending<'_, E, W> {
+    type Output = Result<()>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let this = &mut *self;
+        let Some(payload) = this.payload else { return this.sender.poll_flush(cx) };
+        loop {
+            match this.sender.try_enqueue(payload, this.leave)? {
+                Enqueued::Done => return Poll::Ready(Ok(())),
+                Enqueued::Unattended if this.leave == Leave::WhenFlushed => return Poll::Ready(Ok(())),
+                Enqueued::Unattended => {
+                    this.payload = None;
+                    return this.sender.poll_flush(cx);
+                }
+                Enqueued::Full => ready!(this.sender.poll_ready(cx))?,
+            }
+        }
     }
 }
 
