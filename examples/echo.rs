@@ -3,7 +3,7 @@
 //!
 //! `cargo run --example echo -- --transport pipe|unix|tcp [--addr PATH|HOST:PORT] [--receive owned|lent]`
 
-use std::{convert::Infallible, env, io, os::fd::AsFd};
+use std::{env, io, os::fd::AsFd};
 
 use framewire::{
     Error, Link,
@@ -15,7 +15,7 @@ use tokio::{
 };
 
 /// The plain loop: one message in, the same message out. Answers to what one read brought leave in one write.
-async fn echo<C, R, W>(codec: C, reader: R, writer: W) -> framewire::Result<Infallible>
+async fn echo<C, R, W>(codec: C, reader: R, writer: W) -> framewire::Result<()>
 where
     C: Codec,
     R: AsyncRead + Unpin + Send,
@@ -23,13 +23,18 @@ where
 {
     let mut link = Link::pair(codec, reader, writer);
     loop {
-        let message = link.receive().await?;
-        link.send(&message).await?;
+        match link.receive().await {
+            Ok(message) => link.send(&message).await?,
+            Err(Error::Ended(_)) => break,
+            Err(error) => return Err(error),
+        }
     }
+    // The peer may be slow to take the last answers, and this program is about to end.
+    link.close().await
 }
 
 /// The same without ownership: the message is lent by one half while the other sends it.
-async fn echo_lent<C, R, W>(codec: C, reader: R, writer: W) -> framewire::Result<Infallible>
+async fn echo_lent<C, R, W>(codec: C, reader: R, writer: W) -> framewire::Result<()>
 where
     C: Codec,
     R: AsyncRead + Unpin + Send,
@@ -37,9 +42,13 @@ where
 {
     let (mut sender, mut receiver) = Link::pair(codec, reader, writer).split();
     loop {
-        let message = receiver.receive_lent().await?;
-        sender.send(message).await?;
+        match receiver.receive_lent().await {
+            Ok(message) => sender.send(message).await?,
+            Err(Error::Ended(_)) => break,
+            Err(error) => return Err(error),
+        }
     }
+    sender.close().await
 }
 
 #[derive(Clone)]
@@ -73,12 +82,13 @@ impl Args {
         R: AsyncRead + Unpin + Send,
         W: AsyncWrite + Unpin + Send + 'static,
     {
-        let Err(ended) = match (self.framing.as_str(), self.lent) {
+        let ended = match (self.framing.as_str(), self.lent) {
             (_, false) => echo(Newline::default(), reader, writer).await,
             (_, true) => echo_lent(Newline::default(), reader, writer).await,
         };
-        if !matches!(ended, Error::Ended(_)) {
-            eprintln!("{ended}");
+        match ended {
+            Ok(()) | Err(Error::Ended(_)) => {}
+            Err(error) => eprintln!("{error}"),
         }
     }
 }
