@@ -32,6 +32,22 @@ def text(result):
     return result.content[0].text
 
 
+async def slowly(client, name, arguments):
+    """Progress arrives in order and before the answer, and a slow call does not hold up a fast one."""
+    steps = []
+
+    async def progress(done, total, _message):
+        steps.append((done, total))
+
+    slow = asyncio.create_task(client.call_tool(name, arguments, progress_callback=progress))
+    text(await client.call_tool("echo", {"message": "overtakes"}))
+    expect(not slow.done(), "a fast call waited for a slow one")
+    text(await slow)
+    # A client may handle the last notification just after the answer when both came in one read.
+    expect(len(steps) >= 4, f"progress was {steps}")
+    expect(steps == [(step, 5) for step in range(1, 6)][: len(steps)], f"progress was {steps}")
+
+
 async def everything(client):
     """@modelcontextprotocol/server-everything."""
     expect(client.server_info.name == "mcp-servers/everything", f"server is {client.server_info}")
@@ -43,21 +59,7 @@ async def everything(client):
         echoed = text(await client.call_tool("echo", {"message": message}))
         expect(echoed == f"Echo: {message}", f"echo of {len(message)} characters came back changed")
 
-    # Progress arrives in order and before the answer, and a slow call does not hold up a fast one.
-    steps = []
-
-    async def progress(done, total, _message):
-        steps.append((done, total))
-
-    slow = asyncio.create_task(
-        client.call_tool("trigger-long-running-operation", {"duration": 1, "steps": 5}, progress_callback=progress)
-    )
-    text(await client.call_tool("echo", {"message": "overtakes"}))
-    expect(not slow.done(), "a fast call waited for a slow one")
-    expect("completed" in text(await slow), "the long operation did not complete")
-    # A client may handle the last notification just after the answer when both came in one read.
-    expect(len(steps) >= 4, f"progress was {steps}")
-    expect(steps == [(step, 5) for step in range(1, 6)][: len(steps)], f"progress was {steps}")
+    await slowly(client, "trigger-long-running-operation", {"duration": 1, "steps": 5})
 
     answers = await asyncio.gather(*(client.call_tool("echo", {"message": f"m{i}"}) for i in range(64)))
     expect([text(answer) for answer in answers] == [f"Echo: m{i}" for i in range(64)], "64 calls at once were mixed up")
@@ -85,7 +87,32 @@ async def everything(client):
     expect(refused, "an unknown tool was accepted")
 
 
-SCENARIOS = {"everything": everything}
+async def small(client, required):
+    """demo: and the rmcp example. What they have of demo:'s tools is tried; the required ones they must have."""
+    tools = {tool.name for tool in (await client.list_tools()).tools}
+    expect(required <= tools, f"tools are {tools}")
+    await client.send_ping()
+
+    for message in (AWKWARD, "", "0123456789abcdef" * (LARGE // 16)):
+        echoed = text(await client.call_tool("echo", {"message": message}))
+        expect(echoed == message, f"echo of {len(message)} characters came back changed")
+    answers = await asyncio.gather(*(client.call_tool("echo", {"message": f"m{i}"}) for i in range(64)))
+    expect([text(answer) for answer in answers] == [f"m{i}" for i in range(64)], "64 calls at once were mixed up")
+
+    if "add" in tools:
+        expect(text(await client.call_tool("add", {"a": 2, "b": 40})) == "42", "2 + 40 is not 42")
+    if "big" in tools:
+        big = text(await client.call_tool("big", {"bytes": 2 * LARGE}))
+        expect(len(big) == 2 * LARGE and big.startswith("abcdefghij"), f"big is {len(big)} characters")
+    if "sleep" in tools:
+        await slowly(client, "sleep", {"seconds": 1})
+
+
+SCENARIOS = {
+    "everything": everything,
+    "demo": lambda client: small(client, {"echo", "add", "sleep", "big"}),
+    "rmcp": lambda client: small(client, {"echo"}),
+}
 
 
 async def main():
