@@ -15,3 +15,8 @@ pub use error::{Error, Result};
 pub use frame::Frame;
 #[cfg(feature = "link")]
 pub use link::Link;
+
+/// README's example, compiled as a test.
+#[cfg(all(doctest, feature = "net"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
