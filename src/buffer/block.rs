@@ -18,15 +18,16 @@
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc},
     fmt,
+    mem::{self, ManuallyDrop},
     ops::Range,
     ptr::NonNull,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering, fence},
-    },
 };
 
-use super::pool::Shelves;
+use super::{
+    pool::{Pool, Pooled},
+    shelf::{Shelf, Shelved},
+    sync::{Arc, AtomicUsize, Ordering, fence},
+};
 use crate::limits::BLOCK_PADDING;
 
 #[repr(C, align(64))]
@@ -37,10 +38,13 @@ struct Header {
     capacity: u32,
     /// The pool's size class. Never changes.
     class: u8,
-    /// Where the block goes when the last reference drops; `None` while it is in the pool, or if it never was of one.
-    /// INVARIANT: written only while `refs` is 1 and by the holder of that one reference.
-    home: Option<Arc<Shelves>>,
+    /// Where the block goes when the last reference drops; `None` if it is of no pool. Never changes. A block on a
+    /// shelf thus keeps its pool alive, until the pool is closed and drained.
+    home: Option<Arc<Pool>>,
 }
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Header>() == 64);
 
 /// One counted reference to a block.
 pub(crate) struct Block {
@@ -65,9 +69,14 @@ impl Block {
         Layout::from_size_align(size, align_of::<Header>()).ok()
     }
 
-    /// Allocates a block of `capacity` zeroed bytes with no home; `None` when the system has no memory for it or the
-    /// size is beyond [`MAX_CAPACITY`](Self::MAX_CAPACITY).
-    pub(crate) fn allocate(capacity: usize, class: u8) -> Option<Self> {
+    /// Bytes that a block of `capacity` takes from the system, header and padding included.
+    pub(crate) const fn footprint_of(capacity: usize) -> usize {
+        capacity.saturating_add(size_of::<Header>() + BLOCK_PADDING)
+    }
+
+    /// Allocates a block of `capacity` zeroed bytes; `None` when the system has no memory for it or the size is beyond
+    /// [`MAX_CAPACITY`](Self::MAX_CAPACITY).
+    pub(crate) fn allocate(capacity: usize, class: u8, home: Option<Arc<Pool>>) -> Option<Self> {
         if capacity > Self::MAX_CAPACITY {
             return None;
         }
@@ -77,25 +86,34 @@ impl Block {
         let header = NonNull::new(memory)?.cast::<Header>();
         // SAFETY: `header` points to fresh memory that is large enough and aligned for a `Header`.
         unsafe {
-            header.write(Header { refs: AtomicUsize::new(1), capacity: capacity as u32, class, home: None });
+            header.write(Header { refs: AtomicUsize::new(1), capacity: capacity as u32, class, home });
         }
         Some(Self { header })
     }
 
+    /// Gives the memory back to the system, past any pool. This must be the only reference.
+    pub(crate) fn free(self) {
+        debug_assert!(self.is_unique());
+        let header = self.header;
+        let layout = Self::layout(self.capacity());
+        mem::forget(self);
+        // SAFETY: this was the last reference: the header is dropped once and the memory freed with its own layout.
+        unsafe {
+            header.drop_in_place();
+            if let Some(layout) = layout {
+                dealloc(header.as_ptr().cast(), layout);
+            }
+        }
+    }
+
     fn header(&self) -> &Header {
-        // SAFETY: the header lives as long as any reference, and this is one. Only `home` is ever mutated, under its
-        // invariant, through `home_mut`, which takes the sole reference by `&mut`.
+        // SAFETY: the header lives as long as any reference, and this is one. It is never borrowed mutably.
         unsafe { self.header.as_ref() }
     }
 
     /// Usable bytes.
     pub(crate) fn capacity(&self) -> usize {
         self.header().capacity as usize
-    }
-
-    /// The size class given at allocation.
-    pub(crate) fn class(&self) -> u8 {
-        self.header().class
     }
 
     /// Whether this is the only reference. What other holders did before they let go happened before.
@@ -132,16 +150,6 @@ impl Block {
     pub(crate) unsafe fn return_credit(&self, count: usize) {
         // This handle is a reference too, so the count cannot reach zero here.
         self.header().refs.fetch_sub(count, Ordering::Release);
-    }
-
-    /// Sets the home of a block that the caller holds alone; returns whether it did.
-    pub(crate) fn set_home(&mut self, home: Option<Arc<Shelves>>) -> bool {
-        if !self.is_unique() {
-            return false;
-        }
-        // SAFETY: the count is 1 and this is that reference, borrowed mutably: nobody else can reach the header.
-        unsafe { self.header.as_mut() }.home = home;
-        true
     }
 
     fn data(&self) -> *mut u8 {
@@ -195,21 +203,47 @@ impl Drop for Block {
             fence(Ordering::Acquire);
             self.header().refs.store(1, Ordering::Relaxed);
         }
-        // SAFETY: this was the last reference, so the header is the holder's alone.
-        let home = unsafe { self.header.as_mut() }.home.take();
-        if let Some(home) = home {
-            // The block lives on in a fresh handle with count 1.
-            home.take_back(Self { header: self.header });
-            return;
-        }
-        let capacity = self.capacity();
-        // SAFETY: last reference, no home: the header is dropped once and the memory freed with its own layout.
-        unsafe {
-            self.header.drop_in_place();
-            if let Some(layout) = Self::layout(capacity) {
-                dealloc(self.header.as_ptr().cast(), layout);
-            }
-        }
+        // The block lives on in a fresh handle with count 1.
+        let block = Self { header: self.header };
+        if block.home().is_some() { Pool::release(block) } else { block.free() }
+    }
+}
+
+// SAFETY: the pointer is that of the header, which is aligned to 64 bytes; whoever holds it holds the one reference.
+unsafe impl Shelved for Block {
+    fn into_raw(this: ManuallyDrop<Self>) -> *mut () {
+        this.header.as_ptr().cast()
+    }
+
+    unsafe fn from_raw(raw: *mut ()) -> Self {
+        // SAFETY: the caller passes what `into_raw` gave, which was not null.
+        Self { header: unsafe { NonNull::new_unchecked(raw.cast()) } }
+    }
+}
+
+impl Pooled for Block {
+    fn home(&self) -> Option<&Arc<Pool>> {
+        self.header().home.as_ref()
+    }
+
+    fn shelf(pool: &Pool, class: u8) -> Option<&Shelf<Self>> {
+        pool.block_shelf(class)
+    }
+
+    fn class(&self) -> u8 {
+        self.header().class
+    }
+
+    fn footprint(&self) -> usize {
+        Self::footprint_of(self.capacity())
+    }
+
+    fn is_fit(&self) -> bool {
+        true
+    }
+
+    fn destroy(self) {
+        self.free();
     }
 }
 

@@ -39,7 +39,7 @@ impl Window {
     /// A window of exactly `capacity` bytes that belongs to no pool; `None` when the system has no memory for it.
     #[must_use]
     pub fn unpooled(capacity: usize) -> Option<Self> {
-        Self::new(Block::allocate(capacity, Block::UNPOOLED)?).ok()
+        Self::new(Block::allocate(capacity, Block::UNPOOLED, None)?).ok()
     }
 
     /// Bytes the block can hold.
