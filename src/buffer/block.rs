@@ -296,6 +296,16 @@ impl BlockSlice {
         }
     }
 
+    /// Keeps only the part `range` of this slice.
+    ///
+    /// # Panics
+    /// When the range lies outside this slice.
+    pub(crate) fn narrow(&mut self, range: Range<usize>) {
+        assert!(range.start <= range.end && range.end <= self.len as usize);
+        self.start += range.start as u32;
+        self.len = (range.end - range.start) as u32;
+    }
+
     /// Whether no other handle to the block exists.
     pub(crate) fn is_unique(&self) -> bool {
         self.block.is_unique()
