@@ -33,17 +33,20 @@ unsafe impl GlobalAlloc for Odd {
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        let (memory, actual) = match wider(layout) {
+            // SAFETY: `alloc` had moved the address up by one.
+            Some(actual) => (unsafe { memory.sub(1) }, actual),
+            None => (memory, layout),
+        };
         // SAFETY: undoes exactly what `alloc` did.
-        match wider(layout) {
-            Some(actual) => unsafe { System.dealloc(memory.sub(1), actual) },
-            None => unsafe { System.dealloc(memory, layout) },
-        }
+        unsafe { System.dealloc(memory, actual) };
     }
 }
 
 #[test]
 fn byte_vectors_are_odd_here() {
-    assert_eq!(Vec::<u8>::with_capacity(10).as_ptr().addr() % 2, 1);
+    let bytes = Vec::<u8>::with_capacity(10);
+    assert_eq!(bytes.as_ptr().addr() % 2, 1);
 }
 
 #[test]

@@ -126,7 +126,7 @@ impl Block {
         self.header().refs.load(Ordering::Acquire) == count
     }
 
-    /// Adds `count` references that the caller keeps in its own books and hands out by [`Block::from_credit`].
+    /// Adds `count` references that the caller keeps in its own books and hands out by [`Block::spend_credit`].
     pub(crate) fn add_credit(&self, count: usize) {
         let before = self.header().refs.fetch_add(count, Ordering::Relaxed);
         if before > usize::MAX / 2 {
@@ -139,7 +139,7 @@ impl Block {
     ///
     /// # Safety
     /// The caller has taken credit by [`add_credit`](Self::add_credit) that is not used up, and counts it down.
-    pub(crate) unsafe fn from_credit(&self) -> Self {
+    pub(crate) unsafe fn spend_credit(&self) -> Self {
         Self { header: self.header }
     }
 
@@ -157,19 +157,6 @@ impl Block {
         unsafe { self.header.as_ptr().add(1).cast::<u8>() }
     }
 
-    /// Reads a range.
-    ///
-    /// # Safety
-    /// Nobody writes to the range while the slice lives.
-    ///
-    /// # Panics
-    /// When the range lies outside the block.
-    pub(crate) unsafe fn read(&self, range: Range<usize>) -> &[u8] {
-        assert!(range.start <= range.end && range.end <= self.capacity());
-        // SAFETY: the range is within the data, which is initialised; the caller keeps writers away.
-        unsafe { std::slice::from_raw_parts(self.data().add(range.start), range.end - range.start) }
-    }
-
     /// Writes to a range.
     ///
     /// # Safety
@@ -180,7 +167,7 @@ impl Block {
     #[allow(clippy::mut_from_ref)] // the caller's promise stands in for `&mut self`: two ranges may be used at once
     pub(crate) unsafe fn write(&self, range: Range<usize>) -> &mut [u8] {
         assert!(range.start <= range.end && range.end <= self.capacity());
-        // SAFETY: as in `read`, and the caller keeps readers away too.
+        // SAFETY: the range is within the data, which is initialised; the caller keeps all others away.
         unsafe { std::slice::from_raw_parts_mut(self.data().add(range.start), range.end - range.start) }
     }
 }
@@ -189,7 +176,7 @@ impl Clone for Block {
     fn clone(&self) -> Self {
         self.add_credit(1);
         // SAFETY: the credit was just taken and is used up here.
-        unsafe { self.from_credit() }
+        unsafe { self.spend_credit() }
     }
 }
 
@@ -323,5 +310,45 @@ impl BlockSlice {
     /// Bytes of the whole block that this slice keeps from its pool.
     pub(crate) fn pinned(&self) -> usize {
         self.block.capacity()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Behind every range of a block, its end included, 64 bytes can be read. The address sanitizer watches.
+    #[test]
+    fn padding_stands_behind_every_slice() {
+        for capacity in [0, 1, 63, 64, 4096, 100_000] {
+            let block = Block::allocate(capacity, Block::UNPOOLED, None).unwrap();
+            assert_eq!(block.data().addr() % 64, 0);
+            // SAFETY: the only reference.
+            unsafe { block.write(0..capacity) }.fill(0xFF);
+            // SAFETY: nobody writes any more.
+            let slice = unsafe { BlockSlice::new(block, capacity..capacity) };
+            let end = slice.as_slice().as_ptr();
+            // SAFETY: this is what is tested: the padding belongs to the allocation and is initialised.
+            assert_eq!(unsafe { std::slice::from_raw_parts(end, BLOCK_PADDING) }, [0; BLOCK_PADDING]);
+        }
+    }
+
+    #[test]
+    fn sizes_beyond_reason_are_refused() {
+        assert!(Block::allocate(Block::MAX_CAPACITY + 1, 0, None).is_none());
+        assert!(Block::allocate(usize::MAX, 0, None).is_none());
+        assert_eq!(Block::footprint_of(usize::MAX), usize::MAX);
+    }
+
+    #[test]
+    fn only_the_sole_handle_may_write() {
+        let block = Block::allocate(8, Block::UNPOOLED, None).unwrap();
+        // SAFETY: nobody writes but through the slice.
+        let mut slice = unsafe { BlockSlice::new(block, 2..6) };
+        let mut other = slice.slice(1..3);
+        assert!(slice.as_mut_slice().is_none() && other.as_mut_slice().is_none());
+        drop(slice);
+        other.as_mut_slice().unwrap().fill(7);
+        assert_eq!((other.as_slice(), other.pinned()), (&[7, 7][..], 8));
     }
 }

@@ -140,7 +140,7 @@ impl Window {
         self.credit -= 1;
         // SAFETY: the credit was counted down. The range lies before the new `start`, where this window, the only
         // writer, never writes again while other references live (`compact` asks first).
-        unsafe { BlockSlice::new(self.block.from_credit(), start + payload.start..start + payload.end) }
+        unsafe { BlockSlice::new(self.block.spend_credit(), start + payload.start..start + payload.end) }
     }
 
     /// Whether no frame cut from this window lives.

@@ -1,6 +1,6 @@
 //! A global allocator that counts, for tests that say how often the heap is asked. Counts are of the calling thread.
 //! Use it as `#[path = "support/allocation.rs"] mod allocation;`.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
