@@ -35,7 +35,6 @@ fn forms(bytes: &[u8]) -> Vec<Frame> {
         Frame::copy_from_slice(bytes),
         Frame::from(bytes.to_vec()),
         Frame::from(Bytes::copy_from_slice(bytes)),
-        Frame::from_static(Box::leak(bytes.to_vec().into_boxed_slice())),
     ]
 }
 

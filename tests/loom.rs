@@ -33,7 +33,7 @@ fn manager(windows: usize) -> BufferManager {
 
 fn model(check: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(2);
+    builder.preemption_bound = Some(3);
     builder.max_branches = 20_000;
     builder.max_duration = Some(std::time::Duration::from_secs(40));
     builder.check(check);

@@ -72,7 +72,7 @@ impl BufferManager {
     #[must_use]
     #[inline]
     pub fn try_window(&self, capacity: usize) -> Option<Window> {
-        let block = self.pool().try_block(capacity);
+        let block = Pool::try_block(self.pool(), capacity);
         if block.is_none() {
             self.pool().count_refusal();
         }
@@ -109,7 +109,7 @@ impl BufferManager {
         waiter: &mut Waiter,
         capacity: usize,
     ) -> Poll<Result<Window, TransportError>> {
-        self.pool().poll_block(cx, waiter, capacity).map(|block| {
+        Pool::poll_block(self.pool(), cx, waiter, capacity).map(|block| {
             Window::new(block?).map_err(|_| TransportError::other("a pooled block is still in use"))
         })
     }
@@ -178,7 +178,7 @@ impl BufferManager {
 
     #[inline]
     fn try_acquire(&self, kind: Kind) -> Option<PooledBuffer> {
-        let stock = self.pool().try_vec(kind);
+        let stock = Pool::try_vec(self.pool(), kind);
         if stock.is_none() {
             self.pool().count_refusal();
         }
@@ -215,7 +215,7 @@ impl BufferManager {
         waiter: &mut Waiter,
         kind: Kind,
     ) -> Poll<Result<PooledBuffer, TransportError>> {
-        self.pool().poll_vec(cx, waiter, kind).map(|stock| Ok(PooledBuffer::new(stock?)))
+        Pool::poll_vec(self.pool(), cx, waiter, kind).map(|stock| Ok(PooledBuffer::new(stock?)))
     }
 
     /// Checks a message's size, in bytes, against [`max_message_size`](BufferConfig::max_message_size), which itself is

@@ -161,9 +161,9 @@ impl Pool {
     }
 
     #[inline]
-    pub(super) fn try_block(self: &Arc<Self>, capacity: usize) -> Option<Block> {
+    pub(super) fn try_block(this: &Arc<Self>, capacity: usize) -> Option<Block> {
         let (class, size) = Self::class_of(capacity);
-        self.take(class, Entry::Try).or_else(|| self.make_block(class, size, Entry::Try))
+        this.take(class, Entry::Try).or_else(|| Self::make_block(this, class, size, Entry::Try))
     }
 
     /// An idle block, if there is one and nobody waits. Not finding any is no refusal.
@@ -182,38 +182,40 @@ impl Pool {
 
     /// Waits for a block; see [`poll_take`](Self::poll_take).
     pub(super) fn poll_block(
-        self: &Arc<Self>,
+        this: &Arc<Self>,
         cx: &Context<'_>,
         waiter: &mut Waiter,
         capacity: usize,
     ) -> Poll<Result<Block, TransportError>> {
         let (class, size) = Self::class_of(capacity);
         if !waiter.is_waiting()
-            && let Some(block) = self.take(class, Entry::New)
+            && let Some(block) = this.take(class, Entry::New)
         {
             return Poll::Ready(Ok(block));
         }
-        self.poll_take(cx, waiter, Block::footprint_of(size), |entry| self.make_block(class, size, entry))
+        Self::poll_take(this, cx, waiter, Block::footprint_of(size), |entry| {
+            Self::make_block(this, class, size, entry)
+        })
     }
 
     #[inline]
-    pub(super) fn try_vec(self: &Arc<Self>, kind: Kind) -> Option<Box<Stock>> {
-        self.take(kind as u8, Entry::Try).or_else(|| self.make_vec(kind, Entry::Try))
+    pub(super) fn try_vec(this: &Arc<Self>, kind: Kind) -> Option<Box<Stock>> {
+        this.take(kind as u8, Entry::Try).or_else(|| Self::make_vec(this, kind, Entry::Try))
     }
 
     #[inline]
     pub(super) fn poll_vec(
-        self: &Arc<Self>,
+        this: &Arc<Self>,
         cx: &Context<'_>,
         waiter: &mut Waiter,
         kind: Kind,
     ) -> Poll<Result<Box<Stock>, TransportError>> {
         if !waiter.is_waiting()
-            && let Some(stock) = self.take(kind as u8, Entry::New)
+            && let Some(stock) = this.take(kind as u8, Entry::New)
         {
             return Poll::Ready(Ok(stock));
         }
-        self.poll_take(cx, waiter, self.capacity_of(kind), |entry| self.make_vec(kind, entry))
+        Self::poll_take(this, cx, waiter, this.capacity_of(kind), |entry| Self::make_vec(this, kind, entry))
     }
 
     fn capacity_of(&self, kind: Kind) -> usize {
@@ -224,16 +226,16 @@ impl Pool {
     }
 
     #[cold]
-    fn make_block(self: &Arc<Self>, class: u8, size: usize, entry: Entry) -> Option<Block> {
-        self.make(class, Block::footprint_of(size), entry, || {
-            Block::allocate(size, class, Some(Arc::clone(self)))
+    fn make_block(this: &Arc<Self>, class: u8, size: usize, entry: Entry) -> Option<Block> {
+        this.make(class, Block::footprint_of(size), entry, || {
+            Block::allocate(size, class, Some(Arc::clone(this)))
         })
     }
 
     #[cold]
-    fn make_vec(self: &Arc<Self>, kind: Kind, entry: Entry) -> Option<Box<Stock>> {
-        let capacity = self.capacity_of(kind);
-        self.make(kind as u8, capacity, entry, || Stock::allocate(capacity, kind, Arc::clone(self)))
+    fn make_vec(this: &Arc<Self>, kind: Kind, entry: Entry) -> Option<Box<Stock>> {
+        let capacity = this.capacity_of(kind);
+        this.make(kind as u8, capacity, entry, || Stock::allocate(capacity, kind, Arc::clone(this)))
     }
 
     /// The common path: an idle item from this thread's lane. While anybody waits the gates are down and it finds
@@ -467,53 +469,53 @@ impl Pool {
 
     /// One poll of a waiter: `attempt` is made when it is its turn. `footprint` is what it asks for, in bytes.
     fn poll_take<T>(
-        self: &Arc<Self>,
+        this: &Arc<Self>,
         cx: &Context<'_>,
         waiter: &mut Waiter,
         footprint: usize,
         attempt: impl Fn(Entry) -> Option<T>,
     ) -> Poll<Result<T, TransportError>> {
-        let key = waiter.key(self);
+        let key = waiter.key(this);
         if key.is_none()
             && let Some(item) = attempt(Entry::New)
         {
             return Poll::Ready(Ok(item));
         }
-        if self.is_closed() {
+        if this.is_closed() {
             waiter.cancel();
-            return Poll::Ready(Err(self.refuse(TransportError::Closed)));
+            return Poll::Ready(Err(this.refuse(TransportError::Closed)));
         }
-        if footprint > self.config.max_bytes {
+        if footprint > this.config.max_bytes {
             waiter.cancel();
-            return Poll::Ready(Err(self.refuse(TransportError::buffer_overflow(format!(
+            return Poll::Ready(Err(this.refuse(TransportError::buffer_overflow(format!(
                 "a buffer of {footprint} bytes is larger than the whole pool ({} bytes)",
-                self.config.max_bytes
+                this.config.max_bytes
             )))));
         }
         let (turn, old) = match key {
             Some(key) => {
-                let mut waiters = self.waiters();
+                let mut waiters = this.waiters();
                 // It sleeps again before it tries: a release from now on wakes it anew.
                 let (notified, old) = waiters.renew(key, cx.waker());
                 if notified {
-                    self.books.sleeping.fetch_add(1, Ordering::SeqCst);
+                    this.books.sleeping.fetch_add(1, Ordering::SeqCst);
                 }
                 (notified || waiters.is_first(key), old)
             }
             None => {
-                let mut waiters = self.waiters();
+                let mut waiters = this.waiters();
                 let Some(key) = waiters.add(cx.waker()) else {
                     drop(waiters);
-                    return Poll::Ready(Err(self.refuse(TransportError::buffer_overflow(format!(
+                    return Poll::Ready(Err(this.refuse(TransportError::buffer_overflow(format!(
                         "{MAX_WAITERS} tasks wait for a buffer already"
                     )))));
                 };
-                self.books.sleeping.fetch_add(1, Ordering::SeqCst);
+                this.books.sleeping.fetch_add(1, Ordering::SeqCst);
                 if waiters.len() == 1 {
-                    self.gate(true);
+                    this.gate(true);
                 }
-                waiter.stand(self, key);
-                self.counts.waits.fetch_add(1, Ordering::Relaxed);
+                waiter.stand(this, key);
+                this.counts.waits.fetch_add(1, Ordering::Relaxed);
                 (waiters.is_first(key), None)
             }
         };
@@ -524,9 +526,9 @@ impl Pool {
             return Poll::Ready(Ok(item));
         }
         // A close that came after the look above has woken this waiter or saw it not yet; look again.
-        if self.is_closed() {
+        if this.is_closed() {
             waiter.cancel();
-            return Poll::Ready(Err(self.refuse(TransportError::Closed)));
+            return Poll::Ready(Err(this.refuse(TransportError::Closed)));
         }
         Poll::Pending
     }
