@@ -12,7 +12,7 @@ pub mod scan;
 pub mod transport;
 
 pub use error::{Error, Result};
-pub use frame::Frame;
+pub use frame::{Frame, FrameMut};
 #[cfg(feature = "link")]
 pub use link::Link;
 
