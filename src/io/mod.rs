@@ -1,0 +1,14 @@
+//! Byte streams: the pairs of reader and writer that a codec can be put on, each a plain tokio `AsyncRead` and
+//! `AsyncWrite`.
+//!
+//! | module | reader / writer | ends when |
+//! |---|---|---|
+//! | [`tcp`] | halves of a TCP connection | the peer shuts down its half |
+//!
+//! Nothing here knows about messages. Uses limits and the operating system; [`Link`](crate::Link) and the transports
+//! build on it.
+
+#[cfg(feature = "net")]
+mod accept;
+#[cfg(feature = "net")]
+pub mod tcp;
