@@ -3,6 +3,7 @@
 //!
 //! | module | reader / writer | ends when |
 //! |---|---|---|
+//! | [`stdio`] | standard input and output of this process | the parent closes its end |
 //! | [`tcp`] | halves of a TCP connection | the peer shuts down its half |
 //!
 //! Nothing here knows about messages. Uses limits and the operating system; [`Link`](crate::Link) and the transports
@@ -11,4 +12,8 @@
 #[cfg(feature = "net")]
 mod accept;
 #[cfg(feature = "net")]
+pub mod stdio;
+#[cfg(feature = "net")]
 pub mod tcp;
+#[cfg(all(feature = "net", unix))]
+mod watch;
