@@ -4,6 +4,7 @@
 //! | module | reader / writer | ends when |
 //! |---|---|---|
 //! | [`stdio`] | standard input and output of this process | the parent closes its end |
+//! | `child` (Unix) | standard output and input of a child process | the child closes its output |
 //! | [`tcp`] | halves of a TCP connection | the peer shuts down its half |
 //!
 //! Nothing here knows about messages. Uses limits and the operating system; [`Link`](crate::Link) and the transports
@@ -11,6 +12,8 @@
 
 #[cfg(feature = "net")]
 mod accept;
+#[cfg(all(feature = "net", unix))]
+pub mod child;
 #[cfg(feature = "net")]
 pub mod stdio;
 #[cfg(feature = "net")]
