@@ -56,7 +56,15 @@ fn child_role() {
             }
             "shutdown" => {
                 output.shutdown().await.unwrap();
+                println!("goes to standard error");
                 input.read_u8().await.unwrap();
+            }
+            "print" => {
+                println!("torn");
+                let status = Command::new("/bin/sh").args(["-c", "read x; echo torn $x"]).status().unwrap();
+                assert!(status.success());
+                output.write_all(b"whole\n").await.unwrap();
+                assert_eq!(input.read_u8().await.unwrap(), b'x');
             }
             "epipe" => {
                 output.write_all(b"ready\n").await.unwrap();
@@ -265,6 +273,19 @@ fn shutting_down_the_output_shows_the_peer_the_end() {
     from.read_to_end(&mut rest).unwrap();
     assert!(child.try_wait().unwrap().is_none());
     drop(to);
+    wait(&mut child);
+}
+
+#[test]
+fn neither_a_print_nor_a_child_gets_into_the_stream() {
+    let (input, mut to) = std::io::pipe().unwrap();
+    let (mut from, output) = std::io::pipe().unwrap();
+    let mut child = start("print", input, output);
+    to.write_all(b"x\n").unwrap();
+    let mut all = String::new();
+    from.read_to_string(&mut all).unwrap();
+    // What the harness prints before is in front.
+    assert!(all.ends_with("whole\n") && !all.contains("torn"), "{all}");
     wait(&mut child);
 }
 

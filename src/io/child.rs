@@ -56,6 +56,9 @@ const RING: usize = 8 * 1024;
 /// How long the end of the child's output waits for the child's exit, to tell a crash from an end.
 const EXIT_GRACE: Duration = Duration::from_millis(100);
 
+/// Takes one line of a child's standard error.
+pub type LineLog = Box<dyn FnMut(&[u8]) + Send>;
+
 /// Where the child's standard error goes. It is drained in every case, so a talkative child never stalls.
 #[non_exhaustive]
 pub enum ChildStderr {
@@ -67,7 +70,7 @@ pub enum ChildStderr {
     Ring(usize),
     /// Each line goes to the function, without its end of line and cut into pieces of at most 8 KiB; the last 8 KiB
     /// are kept besides. A function that panics is not called again.
-    Log(Box<dyn FnMut(&[u8]) + Send>),
+    Log(LineLog),
 }
 
 impl fmt::Debug for ChildStderr {
@@ -417,7 +420,6 @@ impl ChildHandle {
     }
 
     /// What it wrote last to its standard error, as far as that was kept.
-    #[must_use]
     pub fn stderr(&self) -> Vec<u8> {
         self.process.stderr()
     }

@@ -46,8 +46,11 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 #[error("standard input and output are in use by this process already")]
 pub struct AlreadyTaken;
 
-/// Takes the standard input and output of this process. Once: nothing else may read from or write to them afterwards
-/// (`println!` would tear a message).
+/// Takes the standard input and output of this process, once.
+///
+/// On Unix descriptor 0 is `/dev/null` from then on and descriptor 1 leads to standard error: neither a stray
+/// `println!` nor a child process can get into the stream, and the peer sees its end with that of [`Stdout`].
+/// Elsewhere nothing may print to standard output afterwards.
 ///
 /// # Errors
 /// `ResourceBusy` around [`AlreadyTaken`] the second time, otherwise what the system says, as with a closed
@@ -76,21 +79,24 @@ impl Drop for Release {
 
 #[cfg(unix)]
 fn take() -> io::Result<(Stdin, Stdout)> {
-    let input = io::stdin().as_fd().try_clone_to_owned()?;
-    let output = io::stdout().as_fd().try_clone_to_owned()?;
-    let mut output = Stdout::from_fd(output)?;
-    output.is_standard = true;
-    Ok((Stdin::from_fd(input)?, output))
+    use std::io::Write;
+
+    use rustix::stdio as standard;
+
+    // What was printed before belongs in front of the first message.
+    io::stdout().flush()?;
+    let input = Stdin::from_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
+    let output = Stdout::from_fd(io::stdout().as_fd().try_clone_to_owned()?)?;
+    standard::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    standard::dup2_stdout(standard::stderr())?;
+    Ok((input, output))
 }
 
 #[cfg(not(unix))]
 fn take() -> io::Result<(Stdin, Stdout)> {
     let input = thread::Reader::spawn(io::stdin())?;
     let output = thread::Writer::spawn(io::stdout())?;
-    Ok((
-        Stdin { means: Input::Thread(input) },
-        Stdout { means: Some(Output::Thread(output)), is_standard: true },
-    ))
+    Ok((Stdin { means: Input::Thread(input) }, Stdout { means: Some(Output::Thread(output)) }))
 }
 
 /// The standard input of this process, or any other descriptor treated the same way.
@@ -108,12 +114,10 @@ enum Input {
 
 /// The standard output of this process, or any other descriptor treated the same way.
 ///
-/// Shutting it down closes it, for the standard output also descriptor 1 itself (`/dev/null` takes its place), so that
-/// the peer sees the end as soon as nobody else holds it.
+/// Shutting it down, or dropping it, closes it, so that the peer sees the end as soon as nobody else holds it.
 pub struct Stdout {
     /// Taken away by a shutdown.
     means: Option<Output>,
-    is_standard: bool,
 }
 
 enum Output {
@@ -164,26 +168,13 @@ impl Stdout {
             Source::Direct(fd) => Output::Direct(fd),
             Source::Blocking(fd) => Output::Thread(thread::Writer::spawn(descriptor::Blocking::new(fd))?),
         };
-        Ok(Self { means: Some(means), is_standard: false })
+        Ok(Self { means: Some(means) })
     }
 
     /// Whether it is written by a thread, since the system cannot watch it.
     #[must_use]
     pub fn is_threaded(&self) -> bool {
         matches!(self.means, Some(Output::Thread(_)))
-    }
-
-    /// Closes it, and descriptor 1 with it when this is the standard output.
-    fn close(&mut self) {
-        self.means = None;
-        if self.is_standard {
-            self.is_standard = false;
-            // Best effort: where it fails the peer sees the end when this process exits.
-            #[cfg(unix)]
-            if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
-                let _ = rustix::stdio::dup2_stdout(null);
-            }
-        }
     }
 }
 
@@ -256,7 +247,7 @@ impl AsyncWrite for Stdout {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = std::task::ready!(self.as_mut().poll_flush(cx));
-        self.close();
+        self.means = None;
         Poll::Ready(flushed)
     }
 }

@@ -19,6 +19,8 @@ use tokio::{
     task::AbortHandle,
 };
 
+use super::LineLog;
+
 /// Bytes of a line after which it is handed on in pieces.
 const MAX_LINE: usize = 8 * 1024;
 
@@ -35,7 +37,7 @@ pub(super) struct Sink {
 }
 
 struct Lines {
-    log: Box<dyn FnMut(&[u8]) + Send>,
+    log: LineLog,
     unfinished: Vec<u8>,
 }
 
@@ -44,7 +46,7 @@ impl Sink {
         Self { ring: bytes, lines: None }
     }
 
-    pub(super) fn log(log: Box<dyn FnMut(&[u8]) + Send>, ring: usize) -> Self {
+    pub(super) fn log(log: LineLog, ring: usize) -> Self {
         Self { ring, lines: Some(Lines { log, unfinished: Vec::new() }) }
     }
 
