@@ -4,6 +4,7 @@
 //! | module | reader / writer | ends when |
 //! |---|---|---|
 //! | [`tcp`] | halves of a TCP connection | the peer shuts down its half |
+//! | [`unix`] | halves of a Unix stream socket | the peer shuts down its half |
 //!
 //! Nothing here knows about messages. Uses limits and the operating system; [`Link`](crate::Link) and the transports
 //! build on it.
@@ -12,3 +13,5 @@
 mod accept;
 #[cfg(feature = "net")]
 pub mod tcp;
+#[cfg(all(feature = "net", unix))]
+pub mod unix;
