@@ -4,7 +4,7 @@
 //! Used by the Unix listener only.
 
 use std::{
-    fs::{DirBuilder, Permissions},
+    fs::{DirBuilder, File, Permissions},
     io,
     os::unix::{
         fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
@@ -13,8 +13,13 @@ use std::{
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Attempts at a free name, and at a place that others race for, before giving up.
@@ -49,7 +54,7 @@ impl SocketFile {
         let made = std::fs::symlink_metadata(&fresh).map_err(named)?;
         for _ in 0..ATTEMPTS {
             match place(&fresh, &path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => private.take_stale(&path)?,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => remove_stale(&path)?,
                 Err(error) => return Err(named(error)),
                 Ok(()) => return Ok((listener, Self { path, device: made.dev(), inode: made.ino() })),
             }
@@ -95,10 +100,7 @@ fn in_use(path: &Path, why: &str) -> io::Error {
 fn place(from: &Path, to: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
-        use rustix::{
-            fs::{CWD, RenameFlags, renameat_with},
-            io::Errno,
-        };
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
         match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
             // Some file systems cannot rename without replacing; a hard link says the same in two steps.
             Err(Errno::INVAL | Errno::NOSYS) => {}
@@ -107,6 +109,50 @@ fn place(from: &Path, to: &Path) -> io::Result<()> {
     }
     std::fs::hard_link(from, to)?;
     std::fs::remove_file(from)
+}
+
+/// Removes what a dead server left at `path`.
+///
+/// Servers that start at the same time do this one after the other: else the second, having seen the dead socket too,
+/// would delete the live one that the first has just put in its place.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let _turn = lock(path)?;
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => {}
+        Ok(_) => {
+            return Err(in_use(
+                path,
+                "a file that is no socket stands there; remove it or choose another path",
+            ));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(in_use(path, &error.to_string())),
+    }
+    if !is_dead(path)? {
+        return Err(in_use(path, "another server is listening there"));
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(in_use(
+            path,
+            &format!("the socket of a dead server stands there and cannot be removed: {error}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Locks the directory of `path` until the file is dropped.
+fn lock(path: &Path) -> io::Result<File> {
+    let directory = File::open(path.parent().unwrap_or(Path::new("/")))?;
+    for _ in 0..ATTEMPTS {
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(directory),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(Duration::from_millis(5)),
+            // A file system without locks: better to start than to refuse.
+            Err(Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK | Errno::INVAL) => return Ok(directory),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(in_use(path, "its directory is locked, maybe by other servers that are starting"))
 }
 
 /// Whether a socket file is one that nobody listens on any more.
@@ -147,78 +193,22 @@ impl PrivateDir {
         self.path.join("s")
     }
 
-    fn stale(&self) -> PathBuf {
-        self.path.join("t")
-    }
-
     fn bind(&self) -> io::Result<UnixListener> {
         let socket = self.socket();
         #[cfg(target_os = "linux")]
         if SocketAddr::from_pathname(&socket).is_err() {
             // The final path fits but this longer one does not: name the directory by its descriptor.
             use std::os::fd::AsRawFd;
-            let directory = std::fs::File::open(&self.path)?;
+            let directory = File::open(&self.path)?;
             return UnixListener::bind(format!("/proc/self/fd/{}/s", directory.as_raw_fd()));
         }
         UnixListener::bind(socket)
-    }
-
-    /// Takes what a dead server left at `path` out of the way.
-    ///
-    /// It is moved in here and asked again before it goes: between the first question and the move another server may
-    /// have put its live socket there, which then is moved back.
-    fn take_stale(&self, path: &Path) -> io::Result<()> {
-        match std::fs::symlink_metadata(path) {
-            Ok(found) if !found.file_type().is_socket() => {
-                return Err(in_use(
-                    path,
-                    "a file that is no socket stands there; remove it or choose another path",
-                ));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            _ => {}
-        }
-        let live = || in_use(path, "another server is listening there");
-        if !is_dead(path)? {
-            return if path.exists() { Err(live()) } else { Ok(()) };
-        }
-        let stale = self.stale();
-        match std::fs::rename(path, &stale) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => {
-                let why =
-                    format!("the socket file of a dead server stands there and cannot be removed: {error}");
-                return Err(in_use(path, &why));
-            }
-            Ok(()) => {}
-        }
-        let dead = self.stale_is_dead();
-        if dead.as_ref().is_ok_and(|dead| *dead) {
-            return std::fs::remove_file(&stale);
-        }
-        place(&stale, path)?;
-        dead.and(Err(live()))
-    }
-
-    fn stale_is_dead(&self) -> io::Result<bool> {
-        let stale = self.stale();
-        if !std::fs::symlink_metadata(&stale)?.file_type().is_socket() {
-            return Ok(false);
-        }
-        #[cfg(target_os = "linux")]
-        if SocketAddr::from_pathname(&stale).is_err() {
-            use std::os::fd::AsRawFd;
-            let directory = std::fs::File::open(&self.path)?;
-            return is_dead(Path::new(&format!("/proc/self/fd/{}/t", directory.as_raw_fd())));
-        }
-        is_dead(&stale)
     }
 }
 
 impl Drop for PrivateDir {
     fn drop(&mut self) {
         drop(std::fs::remove_file(self.socket()));
-        // A live server's socket that could not be moved back is better left where it can be found than deleted.
         drop(std::fs::remove_dir(&self.path));
     }
 }
