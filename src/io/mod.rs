@@ -3,6 +3,7 @@
 //!
 //! | module | reader / writer | ends when |
 //! |---|---|---|
+//! | [`memory`] | ends of a pipe in memory | the other end is dropped |
 //! | [`tcp`] | halves of a TCP connection | the peer shuts down its half |
 //! | [`unix`] | halves of a Unix stream socket | the peer shuts down its half |
 //!
@@ -11,6 +12,7 @@
 
 #[cfg(feature = "net")]
 mod accept;
+pub mod memory;
 #[cfg(feature = "net")]
 pub mod tcp;
 #[cfg(all(feature = "net", unix))]
