@@ -5,6 +5,8 @@ pub mod buffer;
 pub mod codec;
 pub mod error;
 mod frame;
+#[cfg(feature = "link")]
+pub mod io;
 pub mod limits;
 #[cfg(feature = "link")]
 pub mod link;
