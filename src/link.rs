@@ -330,6 +330,11 @@ where
         &self.receiver.buffers
     }
 
+    /// The decoder.
+    pub fn decoder(&self) -> &C::Decoder {
+        &self.receiver.decoder
+    }
+
     /// The reader.
     pub fn reader(&self) -> &R {
         &self.receiver.reader

@@ -5,6 +5,11 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::BytesMut;
+use crossbeam_queue::ArrayQueue;
+
+#[cfg(feature = "link")]
+use super::AcquiredBuffer;
 use super::{
     BufferConfig, BufferMetrics, PooledBuffer, Waiter, Window, ZeroCopyMetrics,
     pool::{Kind, Pool},
@@ -35,10 +40,29 @@ pub struct BufferManager {
     handle: Arc<Handle>,
 }
 
+/// `BytesMut`s that are kept idle at the most; they are lent one per transport at a time.
+const ACQUIRED_SHELF: usize = 16;
+
 /// Closes the pool with the last manager; the pool itself lives on in what it has lent.
-struct Handle {
+pub(super) struct Handle {
     pool: Arc<Pool>,
     metrics: BufferMetrics,
+    /// Buffers of [`AcquiredBuffer`]s that came back.
+    acquired: ArrayQueue<BytesMut>,
+}
+
+impl Handle {
+    /// Takes back a buffer that has its booked capacity.
+    pub(super) fn shelve(&self, bytes: BytesMut, booked: usize) {
+        if self.pool.is_closed() || self.acquired.push(bytes).is_err() {
+            self.discharge(booked);
+        }
+    }
+
+    /// Takes a buffer that is gone out of the books.
+    pub(super) fn discharge(&self, booked: usize) {
+        self.pool.adjust(booked, 0);
+    }
 }
 
 impl Drop for Handle {
@@ -53,7 +77,7 @@ impl BufferManager {
     pub fn new(config: BufferConfig) -> Self {
         let pool = Arc::new(Pool::new(config));
         let metrics = BufferMetrics::new(Arc::clone(&pool));
-        Self { handle: Arc::new(Handle { pool, metrics }) }
+        Self { handle: Arc::new(Handle { pool, metrics, acquired: ArrayQueue::new(ACQUIRED_SHELF) }) }
     }
 
     /// The manager that links use when they are given none: one for the process, with the default settings.
@@ -65,6 +89,12 @@ impl BufferManager {
     #[inline]
     fn pool(&self) -> &Arc<Pool> {
         &self.handle.pool
+    }
+
+    /// Whether this is the process's shared manager.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        Arc::ptr_eq(&self.handle, &Self::shared().handle)
     }
 
     /// A window of at least `capacity` bytes, without waiting; `None` when the cap is reached or somebody waits.
@@ -141,6 +171,31 @@ impl BufferManager {
     #[cfg(feature = "link")]
     pub async fn acquire_write_buffer(&self) -> Result<PooledBuffer, TransportError> {
         self.acquire(Kind::Write).await
+    }
+
+    /// An empty `BytesMut` of [`read_buffer_capacity`](BufferConfig::read_buffer_capacity) that comes back when it is
+    /// dropped; waits as [`acquire_read_buffer`](Self::acquire_read_buffer).
+    ///
+    /// # Errors
+    /// As [`acquire_read_buffer`](Self::acquire_read_buffer).
+    ///
+    /// # Cancel safety
+    /// As [`window`](Self::window).
+    #[cfg(feature = "link")]
+    pub async fn acquire_buffer(&self) -> Result<AcquiredBuffer, TransportError> {
+        let capacity = self.config().read_buffer_capacity;
+        loop {
+            let bytes = match self.handle.acquired.pop() {
+                Some(bytes) => bytes,
+                None if self.pool().charge(capacity) => BytesMut::with_capacity(capacity),
+                None => {
+                    // Room for one of the same size: its turn is waited for, then it gives way.
+                    drop(self.acquire_read_buffer().await?);
+                    continue;
+                }
+            };
+            return Ok(AcquiredBuffer::new(bytes, capacity, Arc::clone(&self.handle)));
+        }
     }
 
     #[cfg(feature = "link")]

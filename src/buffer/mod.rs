@@ -18,6 +18,7 @@
 //! ([`BLOCK_PADDING`](crate::limits::BLOCK_PADDING)), so behind every frame on a block stand at least 64 bytes that
 //! belong to the same allocation.
 
+mod acquired;
 pub(crate) mod block;
 mod config;
 mod manager;
@@ -30,6 +31,7 @@ mod sync;
 mod wait;
 mod window;
 
+pub use acquired::AcquiredBuffer;
 pub(crate) use block::BlockSlice;
 pub use config::BufferConfig;
 pub use manager::BufferManager;

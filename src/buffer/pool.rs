@@ -305,7 +305,7 @@ impl Pool {
     }
 
     /// Takes `footprint` bytes from the cap, if need be at the cost of idle items.
-    fn charge(&self, footprint: usize) -> bool {
+    pub(super) fn charge(&self, footprint: usize) -> bool {
         let mut allocated = self.books.allocated.load(Ordering::SeqCst);
         loop {
             let fits = allocated.checked_add(footprint).filter(|&sum| sum <= self.config.max_bytes);

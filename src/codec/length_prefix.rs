@@ -408,10 +408,14 @@ impl LengthPrefixEncoder {
     fn encode_any(&self, payload: &[u8], dst: &mut [u8]) -> Result<usize, Rejection> {
         let mut head = [0; super::MAX_HEAD];
         let len = self.layout.write(payload.len(), &mut head)?;
-        for (to, from) in dst.iter_mut().zip(head.iter().take(len).chain(payload)) {
-            *to = *from;
+        let end = len + payload.len();
+        if let Some(to) = dst.get_mut(..len) {
+            to.copy_from_slice(head.get(..len).unwrap_or_default());
         }
-        Ok(len + payload.len())
+        if let Some(to) = dst.get_mut(len..end) {
+            to.copy_from_slice(payload);
+        }
+        Ok(end)
     }
 }
 

@@ -72,11 +72,14 @@ use delegate;
 mod content_length;
 mod length_prefix;
 mod newline;
+#[cfg(feature = "tokio-util")]
+mod tokio_util;
 mod whole;
 
 pub use content_length::{ContentLength, ContentLengthDecoder, ContentLengthEncoder};
 pub use length_prefix::{Endian, LengthPrefix, LengthPrefixDecoder, LengthPrefixEncoder};
 pub use newline::{Embedded, Newline, NewlineDecoder, NewlineEncoder, Unterminated};
+pub use whole::{Whole, WholeDecoder, WholeEncoder};
 
 /// One answer of a decoder.
 #[derive(Debug, Clone, PartialEq, Eq)]

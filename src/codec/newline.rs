@@ -99,12 +99,6 @@ impl Newline {
         self.encoder.embedded = policy;
         self
     }
-
-    /// The limit on received payloads, in bytes.
-    #[must_use]
-    pub fn decode_limit(&self) -> usize {
-        self.decoder.max_size
-    }
 }
 
 impl Codec for Newline {
@@ -206,6 +200,12 @@ impl Decode for NewlineDecoder {
 }
 
 impl NewlineDecoder {
+    /// The limit on payloads, in bytes.
+    #[must_use]
+    pub fn max_size(&self) -> usize {
+        self.max_size
+    }
+
     /// Everything but the plain case.
     #[cold]
     fn decode_any(&mut self, src: &[u8]) -> Step {

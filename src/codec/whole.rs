@@ -113,8 +113,8 @@ impl Encode for WholeEncoder {
 
     fn encode(&mut self, payload: &[u8], dst: &mut [u8]) -> Result<usize, Rejection> {
         self.check(payload.len())?;
-        for (to, from) in dst.iter_mut().zip(payload) {
-            *to = *from;
+        if let Some(to) = dst.get_mut(..payload.len()) {
+            to.copy_from_slice(payload);
         }
         Ok(payload.len())
     }

@@ -1,9 +1,31 @@
-//! Transports: one codec paired with one I/O pair, and the error that the transport traits share.
+//! Transports: one codec paired with one I/O pair.
+//!
+//! Uses `link`, `io`, `codec` and what is below them; layers, the gateway and the command use it.
+//!
+//! # THE TABLE
+//! | transport | codec | reader / writer |
+//! |---|---|---|
+//! | [`StdioTransport`] | newline | own [`Stdin`](crate::io::stdio::Stdin) / [`Stdout`](crate::io::stdio::Stdout) |
+//! | [`ChildTransport`] | newline (any) | a child's [stdout](crate::io::child::ChildReader) / [stdin](crate::io::child::ChildWriter) |
+//! | [`TcpTransport`] | length prefix (any) | [`TcpReader`](crate::io::tcp::TcpReader) / [`TcpWriter`](crate::io::tcp::TcpWriter) |
+//! | [`UnixTransport`] | length prefix (any) | [`UnixReader`](crate::io::unix::UnixReader) / [`UnixWriter`](crate::io::unix::UnixWriter) |
+//! | [`MemoryTransport`] | whole | a pair of queues in memory |
+//! | any other | any [`Codec`](crate::codec::Codec) | any `AsyncRead` / `AsyncWrite`, by [`Link::pair`](crate::Link::pair) |
+//!
+//! Each is a type alias of [`Link`](crate::Link) with constructors, so all that a link can do, every transport can.
+//! [`PollTransport`] is what they share behind `dyn`; [`Transport`] and [`ZeroCopyTransport`] are AIRS's traits on it;
+//! [`MockTransport`] stands in for any of them in tests.
+//!
+//! # A new transport
+//! A reader and a writer in `io/` (tokio's two traits), a file here with the alias and its constructors, a line in the
+//! table.
 //!
 //! [`TransportError`] is plain std and is there without a runtime, since the buffer manager returns it too.
 
 #[cfg(feature = "futures")]
 mod adapter;
+#[cfg(all(feature = "net", unix))]
+mod child;
 mod error;
 #[cfg(feature = "link")]
 mod memory;
@@ -13,15 +35,29 @@ mod mock;
 mod poll;
 #[cfg(feature = "rmcp")]
 mod rmcp;
+#[cfg(feature = "net")]
+mod stdio;
+#[cfg(feature = "net")]
+mod tcp;
+#[cfg(all(feature = "net", unix))]
+mod unix;
 
 #[cfg(feature = "futures")]
 pub use adapter::FrameStream;
+#[cfg(all(feature = "net", unix))]
+pub use child::ChildTransport;
 pub use error::TransportError;
 #[cfg(feature = "link")]
 pub use memory::MemoryTransport;
 #[cfg(feature = "link")]
 pub use mock::MockTransport;
 #[cfg(feature = "link")]
-pub use poll::{PollTransport, Transport};
+pub use poll::{PollTransport, Transport, ZeroCopyTransport};
 #[cfg(feature = "rmcp")]
 pub use rmcp::{RmcpTransport, TransportAdapterFramewire};
+#[cfg(feature = "net")]
+pub use stdio::{STDIO_MAX_MESSAGE_SIZE, StdioTransport};
+#[cfg(feature = "net")]
+pub use tcp::TcpTransport;
+#[cfg(all(feature = "net", unix))]
+pub use unix::UnixTransport;

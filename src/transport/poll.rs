@@ -17,12 +17,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::TransportError;
 use crate::{
     Frame, Link, Result,
-    buffer::BufferManager,
+    buffer::{AcquiredBuffer, BufferManager, ZeroCopyMetrics},
     codec::{Codec, Decode, Encode},
 };
 
@@ -233,6 +234,43 @@ pub trait Transport: Send + Sync {
     fn close(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
+/// A transport that sends from and receives into memory of the caller.
+pub trait ZeroCopyTransport: Transport {
+    /// Sends one message from the caller's bytes and waits until it is written. One newline at the very end is taken
+    /// for the caller's own framing and left out.
+    ///
+    /// # Errors
+    /// As [`Transport::send`].
+    ///
+    /// # Cancel safety
+    /// As [`Transport::send`].
+    fn send_bytes(&mut self, bytes: &[u8]) -> impl Future<Output = Result<(), TransportError>> + Send;
+
+    /// Waits for one message, puts it into `buffer` (cleared first) and returns its length in bytes.
+    ///
+    /// # Errors
+    /// As [`Transport::receive`]; `buffer` is then as it was.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    fn receive_into_buffer(
+        &mut self,
+        buffer: &mut BytesMut,
+    ) -> impl Future<Output = Result<usize, TransportError>> + Send;
+
+    /// A buffer from the transport's pool: a `BytesMut` that goes back when it is dropped.
+    ///
+    /// # Errors
+    /// `Timeout` when none came free in time.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    fn acquire_buffer(&self) -> impl Future<Output = Result<AcquiredBuffer, TransportError>> + Send;
+
+    /// What the transport's pool has done.
+    fn get_zero_copy_metrics(&self) -> ZeroCopyMetrics;
+}
+
 impl<T: PollTransport + ?Sized> Transport for T {
     type Error = TransportError;
 
@@ -252,5 +290,34 @@ impl<T: PollTransport + ?Sized> Transport for T {
 
     async fn close(&mut self) -> Result<(), TransportError> {
         Ok(poll_fn(|cx| self.poll_close(cx)).await?)
+    }
+}
+
+impl<T: PollTransport + ?Sized> ZeroCopyTransport for T {
+    async fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), TransportError> {
+        let message = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        Transport::send(self, message).await?;
+        self.buffers().record_zero_copy_send(message.len()).await;
+        Ok(())
+    }
+
+    async fn receive_into_buffer(&mut self, buffer: &mut BytesMut) -> Result<usize, TransportError> {
+        let size = poll_fn(|cx| {
+            let payload = ready!(self.poll_receive_lent(cx))?;
+            buffer.clear();
+            buffer.extend_from_slice(payload);
+            Poll::Ready(Ok::<_, TransportError>(payload.len()))
+        })
+        .await?;
+        self.buffers().record_zero_copy_receive(size).await;
+        Ok(size)
+    }
+
+    async fn acquire_buffer(&self) -> Result<AcquiredBuffer, TransportError> {
+        self.buffers().acquire_buffer().await
+    }
+
+    fn get_zero_copy_metrics(&self) -> ZeroCopyMetrics {
+        self.buffers().get_zero_copy_metrics()
     }
 }

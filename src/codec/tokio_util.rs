@@ -1,0 +1,129 @@
+//! Every codec as tokio-util's `Decoder` and `Encoder`, so that it drops into `FramedRead`, `FramedWrite` and `Framed`.
+//!
+//! The item is `Result<BytesMut, Fault>`: `FramedRead` ends its stream once after every decoder error, so a fault that
+//! the stream survives has to be an item; only a violation is an error. Payloads are split off the read buffer, not
+//! copied.
+
+use bytes::{Buf, BytesMut};
+use tokio_util::codec::{Decoder, Encoder};
+
+use super::{
+    ContentLength, ContentLengthDecoder, ContentLengthEncoder, Decode, Encode, LengthPrefix,
+    LengthPrefixDecoder, LengthPrefixEncoder, Newline, NewlineDecoder, NewlineEncoder, Step, Whole,
+    WholeDecoder, WholeEncoder,
+};
+use crate::{
+    error::{Error, Fault, Violation},
+    limits::MAX_READ_WINDOW,
+};
+
+type Item = Result<BytesMut, Fault>;
+
+/// Steps until there is an item or no more bytes to step over.
+fn drive(
+    src: &mut BytesMut,
+    mut step: impl FnMut(&mut [u8]) -> Result<Step, Violation>,
+) -> Result<Option<Item>, Error> {
+    loop {
+        match step(src)? {
+            Step::Frame { payload, consumed } => {
+                let mut frame = src.split_to(consumed);
+                frame.truncate(payload.end);
+                frame.advance(payload.start);
+                return Ok(Some(Ok(frame)));
+            }
+            Step::Fault { fault, consumed } => {
+                src.advance(consumed);
+                return Ok(Some(Err(fault)));
+            }
+            Step::Incomplete { consumed, needed } => {
+                src.advance(consumed);
+                if consumed > 0 && !src.is_empty() {
+                    continue;
+                }
+                // Room grows with what has come, not with what was declared.
+                let missing = needed.saturating_sub(src.len());
+                src.reserve(missing.min(src.len().max(MAX_READ_WINDOW)));
+                return Ok(None);
+            }
+        }
+    }
+}
+
+macro_rules! decoder {
+    ($($codec:ty),*) => {$(
+        impl Decoder for $codec {
+            type Item = Item;
+            type Error = Error;
+
+            fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Item>, Error> {
+                drive(src, |bytes| Decode::decode(self, bytes))
+            }
+
+            fn decode_eof(&mut self, src: &mut BytesMut) -> Result<Option<Item>, Error> {
+                drive(src, |bytes| Decode::decode_eof(self, bytes))
+            }
+        }
+    )*};
+}
+
+macro_rules! encoder {
+    ($($codec:ty),*) => {$(
+        impl<T: AsRef<[u8]>> Encoder<T> for $codec {
+            type Error = Error;
+
+            fn encode(&mut self, item: T, dst: &mut BytesMut) -> Result<(), Error> {
+                let payload = item.as_ref();
+                let start = dst.len();
+                dst.resize(start + payload.len() + self.overhead(), 0);
+                let written = Encode::encode(self, payload, dst.get_mut(start..).unwrap_or_default());
+                dst.truncate(start + written.as_ref().map_or(0, |&written| written));
+                written?;
+                Ok(())
+            }
+        }
+    )*};
+}
+
+decoder!(Newline, NewlineDecoder, LengthPrefix, LengthPrefixDecoder, ContentLength, ContentLengthDecoder);
+decoder!(Whole, WholeDecoder);
+encoder!(Newline, NewlineEncoder, LengthPrefix, LengthPrefixEncoder, ContentLength, ContentLengthEncoder);
+encoder!(Whole, WholeEncoder);
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::codec::{Decoder, Encoder};
+
+    use super::*;
+
+    #[test]
+    fn a_fault_is_an_item_and_the_stream_goes_on() {
+        let mut codec = Newline::new().max_size(3);
+        let mut src = BytesMut::from(&b"ab\n12345\ncd\ne"[..]);
+        assert_eq!(Decoder::decode(&mut codec, &mut src).unwrap().unwrap().unwrap(), "ab");
+        let fault = Fault::TooLarge { size: 5, limit: 3 };
+        assert_eq!(Decoder::decode(&mut codec, &mut src).unwrap(), Some(Err(fault)));
+        assert_eq!(Decoder::decode(&mut codec, &mut src).unwrap().unwrap().unwrap(), "cd");
+        assert_eq!(Decoder::decode(&mut codec, &mut src).unwrap(), None);
+        assert_eq!(Decoder::decode_eof(&mut codec, &mut src).unwrap().unwrap().unwrap(), "e");
+        assert_eq!(Decoder::decode_eof(&mut codec, &mut src).unwrap(), None);
+    }
+
+    #[test]
+    fn a_refused_message_leaves_the_buffer_as_it_was() {
+        let mut dst = BytesMut::from(&b"x"[..]);
+        let mut codec = Newline::new();
+        assert!(Encoder::encode(&mut codec, b"a\nb", &mut dst).is_err());
+        assert_eq!(dst, "x");
+        Encoder::encode(&mut codec, b"ab", &mut dst).unwrap();
+        assert_eq!(dst, "xab\n");
+    }
+
+    #[test]
+    fn a_declared_length_reserves_only_in_step_with_what_has_come() {
+        let mut codec = LengthPrefix::new();
+        let mut src = BytesMut::from(&[0, 0xff, 0xff, 0xff][..]);
+        assert_eq!(Decoder::decode(&mut codec, &mut src).unwrap(), None);
+        assert!(src.capacity() <= 2 * MAX_READ_WINDOW, "{}", src.capacity());
+    }
+}
