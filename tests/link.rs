@@ -206,3 +206,26 @@ async fn close_tells_the_peer_and_ends_both_directions() {
     assert_eq!(all, b"last\n");
     assert!(matches!(link.receive().await, Err(Error::Ended(End::Closed))));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_exhausted_pool_is_waited_for_and_then_told_of() {
+    use framewire::{
+        buffer::{BufferConfig, BufferManager},
+        error::Deadline,
+        link::LinkConfig,
+    };
+    let buffers = BufferManager::new(BufferConfig { max_bytes: 80 << 10, ..Default::default() });
+    let (near, mut far) = duplex(64);
+    let (reader, writer) = split(near);
+    let config = LinkConfig::default().buffers(buffers.clone());
+    let mut link = Link::with_config(Newline::default(), reader, writer, config);
+    let taken = buffers.try_window(60 << 10).unwrap();
+    far.write_all(b"a\n").await.unwrap();
+    let error = link.receive().await.unwrap_err();
+    assert!(matches!(error, Error::TimedOut { deadline: Deadline::Buffer, .. }), "{error}");
+    assert!(!error.is_fatal());
+    let waiting = tokio::spawn(async move { link.receive().await });
+    tokio::task::yield_now().await;
+    drop(taken);
+    assert_eq!(waiting.await.unwrap().unwrap(), "a", "a block that comes back wakes the link");
+}

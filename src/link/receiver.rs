@@ -18,10 +18,11 @@ use tokio::{
 use super::{config::Counters, outbox::Half};
 use crate::{
     Error, Frame, Result,
-    buffer::{BufferManager, Window},
+    buffer::{BufferManager, Waiter, Window},
     codec::{Decode, Step},
     error::{Deadline, End, Fault, Violation},
     limits::{HOLD_BLOCK_SIZE, MAX_READ_WINDOW, PIN_FACTOR},
+    transport::TransportError,
 };
 
 /// Reads that brought no frame after which one poll lets other tasks run.
@@ -47,6 +48,15 @@ pub struct Receiver<D, R, W: AsyncWrite + Unpin + Send + 'static> {
     faults_in_a_row: u32,
     max_faults_in_a_row: u32,
     timers: Option<Box<Timers>>,
+    /// A wait for a block, while the pool has none to give.
+    starved: Option<Box<Starved>>,
+}
+
+#[derive(Debug)]
+struct Starved {
+    waiter: Waiter,
+    after: Duration,
+    sleep: Pin<Box<Sleep>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +114,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
             faults_in_a_row: 0,
             max_faults_in_a_row: config.max_faults_in_a_row,
             timers,
+            starved: None,
         }
     }
 
@@ -417,9 +428,10 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
             return self.poll_timers(cx);
         }
         self.make_room();
-        let Some(window) = self.window.as_mut().filter(|window| window.spare_len() > 0) else {
-            return Poll::Ready(Err(self.no_buffer()));
-        };
+        if self.window.as_ref().is_none_or(|window| window.spare_len() == 0) {
+            ready!(self.poll_window(cx))?;
+        }
+        let Some(window) = &mut self.window else { return Poll::Ready(Ok(())) };
         let exact = self.needed.saturating_sub(window.len());
         let room = window.spare();
         // A frame in a block of its own ends where the block's reads end, so that nothing behind it has to move.
@@ -474,9 +486,40 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
         Err(error)
     }
 
+    /// The pool had nothing to give: waits for it, as long as its configuration says.
     #[cold]
-    fn no_buffer(&self) -> Error {
-        Error::TimedOut { deadline: Deadline::Buffer, after: Duration::ZERO }
+    fn poll_window(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let unread = self.window.as_ref().map_or(0, Window::len);
+        if tokio::runtime::Handle::try_current().is_err() {
+            // No clock to wait by.
+            return Poll::Ready(Err(Error::TimedOut { deadline: Deadline::Buffer, after: Duration::ZERO }));
+        }
+        let starved = self.starved.get_or_insert_with(|| {
+            let after = Duration::from_millis(self.buffers.config().acquire_timeout_ms);
+            Box::new(Starved { waiter: Waiter::new(), after, sleep: Box::pin(tokio::time::sleep(after)) })
+        });
+        let outcome =
+            match self.buffers.poll_window(cx, &mut starved.waiter, (unread * 2).max(MAX_READ_WINDOW)) {
+                Poll::Ready(outcome) => outcome,
+                Poll::Pending => {
+                    ready!(starved.sleep.as_mut().poll(cx));
+                    let after = starved.after;
+                    self.starved = None;
+                    return Poll::Ready(Err(Error::TimedOut { deadline: Deadline::Buffer, after }));
+                }
+            };
+        self.starved = None;
+        let mut next = match outcome {
+            Ok(next) => next,
+            Err(TransportError::Closed) => return Poll::Ready(Err(Error::Ended(End::Closed))),
+            Err(error) => return Poll::Ready(Err(Error::Io(std::io::Error::other(error)))),
+        };
+        if let Some(window) = &mut self.window {
+            let moved = next.extend(window.unread());
+            debug_assert!(moved, "the block was chosen for the bytes");
+        }
+        self.window = Some(next);
+        Poll::Ready(Ok(()))
     }
 
     /// Sees to it that the window has room for the next read.

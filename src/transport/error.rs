@@ -241,6 +241,13 @@ impl From<Error> for TransportError {
             Error::TimedOut { after, .. } => {
                 Self::Timeout { duration_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX) }
             }
+            // One of these, carried through an I/O error, comes out as it went in.
+            Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<Self>()) => {
+                match error.into_inner().map(|inner| inner.downcast::<Self>()) {
+                    Some(Ok(inner)) => *inner,
+                    _ => Self::Closed,
+                }
+            }
             Error::Io(error) => Self::Io(error),
         }
     }
