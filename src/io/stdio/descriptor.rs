@@ -212,7 +212,7 @@ impl Blocking {
     }
 
     fn wait(&self, flags: PollFlags) -> io::Result<()> {
-        poll(&mut [PollFd::from_borrowed_fd(self.file.as_fd(), flags)], None)?;
+        rustix::io::retry_on_intr(|| poll(&mut [PollFd::from_borrowed_fd(self.file.as_fd(), flags)], None))?;
         Ok(())
     }
 }
