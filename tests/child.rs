@@ -108,13 +108,14 @@ async fn dropped_by_a_panic() {
 #[tokio::test]
 async fn a_child_that_ignores_term_is_killed_and_one_that_obeys_is_not() {
     let grace = Duration::from_millis(100);
-    let spawn = |script| shell(script).stdin_grace(grace).term_grace(grace).spawn().unwrap();
-    let (mut reader, _writer, handle) = spawn("trap '' TERM; echo up; while :; do sleep 1; done");
+    let spawn = |script, term| shell(script).stdin_grace(grace).term_grace(term).spawn().unwrap();
+    let (mut reader, _writer, handle) = spawn("trap '' TERM; echo up; while :; do sleep 1; done", grace);
     line(&mut reader).await;
     assert_eq!(handle.shutdown().await.unwrap().signal, Some(9));
     assert!(!exists(handle.id()));
 
-    let (mut reader, _writer, handle) = spawn("trap 'exit 7' TERM; echo up; while :; do sleep 0.01; done");
+    let (mut reader, _writer, handle) =
+        spawn("trap 'exit 7' TERM; echo up; while :; do sleep 0.01; done", Duration::from_secs(60));
     line(&mut reader).await;
     assert_eq!(handle.shutdown().await.unwrap().code, Some(7));
 }
