@@ -2,9 +2,9 @@
 //!
 //! Uses `buffer` and `limits`; `codec`, `link` and everything above may use it.
 
-use std::{fmt, hash, ops};
+use std::{borrow::Borrow, cmp, fmt, hash, ops};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::buffer::{BlockSlice, Window};
 
@@ -12,6 +12,12 @@ use crate::buffer::{BlockSlice, Window};
 ///
 /// The bytes lie in a pooled block, which goes back to its pool when the last frame on it drops, or in a
 /// [`Bytes`]. Conversions to and from `Bytes` do not copy.
+///
+/// Behind the bytes of a pooled frame stand at least 64 bytes ([`BLOCK_PADDING`](crate::limits::BLOCK_PADDING)) of the
+/// same allocation, initialised. They may belong to other frames, so only who holds the whole block alone may read
+/// them.
+///
+/// Frames compare, order and hash as their bytes do, so a map keyed by frames is looked up by `&[u8]`.
 #[derive(Clone)]
 pub struct Frame {
     repr: Repr,
@@ -75,6 +81,72 @@ impl Frame {
         match &self.repr {
             Repr::Block(slice) => Self::from_block(slice.slice(range)),
             Repr::Bytes(bytes) => Self { repr: Repr::Bytes(bytes.slice(range)) },
+        }
+    }
+
+    /// The part of this frame that `part`, a slice of its bytes, covers: turns what a parser found into a frame of its
+    /// own, without copying. `None` when `part` does not lie within this frame.
+    #[must_use]
+    pub fn slice_ref(&self, part: &[u8]) -> Option<Self> {
+        let start = part.as_ptr().addr().checked_sub(self.as_ptr().addr())?;
+        let end = start.checked_add(part.len())?;
+        (end <= self.len()).then(|| self.slice(start..end))
+    }
+
+    /// Splits the frame at `at`: this one keeps the bytes before, the answer has those from there on.
+    ///
+    /// # Panics
+    /// When `at` is beyond the end.
+    #[must_use = "to drop the end, use `truncate`"]
+    pub fn split_off(&mut self, at: usize) -> Self {
+        let end = self.slice(at..self.len());
+        self.truncate(at);
+        end
+    }
+
+    /// Splits the frame at `at`: the answer has the bytes before, this one keeps those from there on.
+    ///
+    /// # Panics
+    /// When `at` is beyond the end.
+    #[must_use = "to drop the start, use `advance`"]
+    pub fn split_to(&mut self, at: usize) -> Self {
+        let start = self.slice(0..at);
+        self.advance(at);
+        start
+    }
+
+    /// Shortens the frame to `len` bytes; does nothing when it is not longer. Costs no counting.
+    pub fn truncate(&mut self, len: usize) {
+        match &mut self.repr {
+            Repr::Block(slice) => slice.narrow(0..len.min(slice.as_slice().len())),
+            Repr::Bytes(bytes) => bytes.truncate(len),
+        }
+    }
+
+    /// Drops `count` bytes from the front. Costs no counting.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    pub fn advance(&mut self, count: usize) {
+        match &mut self.repr {
+            Repr::Block(slice) => slice.narrow(count..slice.as_slice().len()),
+            Repr::Bytes(bytes) => bytes::Buf::advance(bytes, count),
+        }
+    }
+
+    /// The same bytes to write to, in place, when nobody else holds any part of what they lie in.
+    ///
+    /// # Errors
+    /// The frame as it was, when another frame, or the link's window, holds a part of the same block, or the bytes are
+    /// static.
+    pub fn try_into_mut(self) -> Result<FrameMut, Self> {
+        match self.repr {
+            Repr::Block(slice) if slice.is_unique() => Ok(FrameMut { repr: ReprMut::Block(slice) }),
+            Repr::Block(slice) => Err(Self::from_block(slice)),
+            Repr::Bytes(bytes) => match bytes.try_into_mut() {
+                Ok(bytes) => Ok(FrameMut { repr: ReprMut::Bytes(bytes) }),
+                Err(bytes) => Err(bytes.into()),
+            },
         }
     }
 
@@ -152,8 +224,131 @@ impl<T: AsRef<[u8]> + ?Sized> PartialEq<T> for Frame {
 
 impl Eq for Frame {}
 
+macro_rules! equal_from_the_left {
+    ($($left:ty),*) => {$(
+        impl PartialEq<Frame> for $left {
+            fn eq(&self, other: &Frame) -> bool {
+                other == self
+            }
+        }
+    )*};
+}
+
+equal_from_the_left!([u8], &[u8], str, &str, String, Vec<u8>, Bytes);
+
+impl<const N: usize> PartialEq<Frame> for [u8; N] {
+    fn eq(&self, other: &Frame) -> bool {
+        other == self
+    }
+}
+
+impl PartialOrd for Frame {
+    fn partial_cmp(&self, other: &Self) -> Option<cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Frame {
+    fn cmp(&self, other: &Self) -> cmp::Ordering {
+        self.as_slice().cmp(other.as_slice())
+    }
+}
+
+impl Borrow<[u8]> for Frame {
+    fn borrow(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
 impl hash::Hash for Frame {
     fn hash<H: hash::Hasher>(&self, state: &mut H) {
         self.as_slice().hash(state);
+    }
+}
+
+/// The bytes of a frame that nobody else holds: to be written to in place (unescaping, masking, parsing) and made a
+/// frame again by [`freeze`](Self::freeze).
+pub struct FrameMut {
+    repr: ReprMut,
+}
+
+enum ReprMut {
+    /// INVARIANT: the only handle to its block: made from one, and never cloned here.
+    Block(BlockSlice),
+    Bytes(BytesMut),
+}
+
+impl FrameMut {
+    /// A frame again. Costs nothing.
+    #[must_use]
+    pub fn freeze(self) -> Frame {
+        match self.repr {
+            ReprMut::Block(slice) => Frame::from_block(slice),
+            ReprMut::Bytes(bytes) => bytes.freeze().into(),
+        }
+    }
+}
+
+impl ops::Deref for FrameMut {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match &self.repr {
+            ReprMut::Block(slice) => slice.as_slice(),
+            ReprMut::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+impl ops::DerefMut for FrameMut {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match &mut self.repr {
+            // Empty is never taken: the handle is the only one.
+            ReprMut::Block(slice) => slice.as_mut_slice().unwrap_or_default(),
+            ReprMut::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+impl AsRef<[u8]> for FrameMut {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl AsMut<[u8]> for FrameMut {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self
+    }
+}
+
+impl From<FrameMut> for Frame {
+    fn from(frame: FrameMut) -> Self {
+        frame.freeze()
+    }
+}
+
+impl fmt::Debug for FrameMut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FrameMut({} bytes)", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn may_cross_threads() {
+        fn check<T: Send + Sync + Unpin + 'static>() {}
+        check::<Frame>();
+        check::<FrameMut>();
+    }
+
+    #[test]
+    fn is_small() {
+        assert!(size_of::<Frame>() <= 40 && size_of::<Option<Frame>>() <= 40);
     }
 }

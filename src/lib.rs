@@ -14,6 +14,11 @@ pub mod scan;
 pub mod transport;
 
 pub use error::{Error, Result};
-pub use frame::Frame;
+pub use frame::{Frame, FrameMut};
 #[cfg(feature = "link")]
 pub use link::Link;
+
+/// README's example, compiled as a test.
+#[cfg(all(doctest, feature = "net"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -18,15 +18,16 @@
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc},
     fmt,
+    mem::{self, ManuallyDrop},
     ops::Range,
     ptr::NonNull,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering, fence},
-    },
 };
 
-use super::pool::Shelves;
+use super::{
+    pool::{Pool, Pooled},
+    shelf::{Shelf, Shelved},
+    sync::{Arc, AtomicUsize, Ordering, fence},
+};
 use crate::limits::BLOCK_PADDING;
 
 #[repr(C, align(64))]
@@ -37,10 +38,13 @@ struct Header {
     capacity: u32,
     /// The pool's size class. Never changes.
     class: u8,
-    /// Where the block goes when the last reference drops; `None` while it is in the pool, or if it never was of one.
-    /// INVARIANT: written only while `refs` is 1 and by the holder of that one reference.
-    home: Option<Arc<Shelves>>,
+    /// Where the block goes when the last reference drops; `None` if it is of no pool. Never changes. A block on a
+    /// shelf thus keeps its pool alive, until the pool is closed and drained.
+    home: Option<Arc<Pool>>,
 }
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Header>() == 64);
 
 /// One counted reference to a block.
 pub(crate) struct Block {
@@ -65,9 +69,14 @@ impl Block {
         Layout::from_size_align(size, align_of::<Header>()).ok()
     }
 
-    /// Allocates a block of `capacity` zeroed bytes with no home; `None` when the system has no memory for it or the
-    /// size is beyond [`MAX_CAPACITY`](Self::MAX_CAPACITY).
-    pub(crate) fn allocate(capacity: usize, class: u8) -> Option<Self> {
+    /// Bytes that a block of `capacity` takes from the system, header and padding included.
+    pub(crate) const fn footprint_of(capacity: usize) -> usize {
+        capacity.saturating_add(size_of::<Header>() + BLOCK_PADDING)
+    }
+
+    /// Allocates a block of `capacity` zeroed bytes; `None` when the system has no memory for it or the size is beyond
+    /// [`MAX_CAPACITY`](Self::MAX_CAPACITY).
+    pub(crate) fn allocate(capacity: usize, class: u8, home: Option<Arc<Pool>>) -> Option<Self> {
         if capacity > Self::MAX_CAPACITY {
             return None;
         }
@@ -77,25 +86,34 @@ impl Block {
         let header = NonNull::new(memory)?.cast::<Header>();
         // SAFETY: `header` points to fresh memory that is large enough and aligned for a `Header`.
         unsafe {
-            header.write(Header { refs: AtomicUsize::new(1), capacity: capacity as u32, class, home: None });
+            header.write(Header { refs: AtomicUsize::new(1), capacity: capacity as u32, class, home });
         }
         Some(Self { header })
     }
 
+    /// Gives the memory back to the system, past any pool. This must be the only reference.
+    pub(crate) fn free(self) {
+        debug_assert!(self.is_unique());
+        let header = self.header;
+        let layout = Self::layout(self.capacity());
+        mem::forget(self);
+        // SAFETY: this was the last reference: the header is dropped once and the memory freed with its own layout.
+        unsafe {
+            header.drop_in_place();
+            if let Some(layout) = layout {
+                dealloc(header.as_ptr().cast(), layout);
+            }
+        }
+    }
+
     fn header(&self) -> &Header {
-        // SAFETY: the header lives as long as any reference, and this is one. Only `home` is ever mutated, under its
-        // invariant, through `home_mut`, which takes the sole reference by `&mut`.
+        // SAFETY: the header lives as long as any reference, and this is one. It is never borrowed mutably.
         unsafe { self.header.as_ref() }
     }
 
     /// Usable bytes.
     pub(crate) fn capacity(&self) -> usize {
         self.header().capacity as usize
-    }
-
-    /// The size class given at allocation.
-    pub(crate) fn class(&self) -> u8 {
-        self.header().class
     }
 
     /// Whether this is the only reference. What other holders did before they let go happened before.
@@ -108,7 +126,7 @@ impl Block {
         self.header().refs.load(Ordering::Acquire) == count
     }
 
-    /// Adds `count` references that the caller keeps in its own books and hands out by [`Block::from_credit`].
+    /// Adds `count` references that the caller keeps in its own books and hands out by [`Block::spend_credit`].
     pub(crate) fn add_credit(&self, count: usize) {
         let before = self.header().refs.fetch_add(count, Ordering::Relaxed);
         if before > usize::MAX / 2 {
@@ -121,7 +139,7 @@ impl Block {
     ///
     /// # Safety
     /// The caller has taken credit by [`add_credit`](Self::add_credit) that is not used up, and counts it down.
-    pub(crate) unsafe fn from_credit(&self) -> Self {
+    pub(crate) unsafe fn spend_credit(&self) -> Self {
         Self { header: self.header }
     }
 
@@ -134,32 +152,9 @@ impl Block {
         self.header().refs.fetch_sub(count, Ordering::Release);
     }
 
-    /// Sets the home of a block that the caller holds alone; returns whether it did.
-    pub(crate) fn set_home(&mut self, home: Option<Arc<Shelves>>) -> bool {
-        if !self.is_unique() {
-            return false;
-        }
-        // SAFETY: the count is 1 and this is that reference, borrowed mutably: nobody else can reach the header.
-        unsafe { self.header.as_mut() }.home = home;
-        true
-    }
-
     fn data(&self) -> *mut u8 {
         // SAFETY: the data begins right behind the header, within the same allocation.
         unsafe { self.header.as_ptr().add(1).cast::<u8>() }
-    }
-
-    /// Reads a range.
-    ///
-    /// # Safety
-    /// Nobody writes to the range while the slice lives.
-    ///
-    /// # Panics
-    /// When the range lies outside the block.
-    pub(crate) unsafe fn read(&self, range: Range<usize>) -> &[u8] {
-        assert!(range.start <= range.end && range.end <= self.capacity());
-        // SAFETY: the range is within the data, which is initialised; the caller keeps writers away.
-        unsafe { std::slice::from_raw_parts(self.data().add(range.start), range.end - range.start) }
     }
 
     /// Writes to a range.
@@ -172,7 +167,7 @@ impl Block {
     #[allow(clippy::mut_from_ref)] // the caller's promise stands in for `&mut self`: two ranges may be used at once
     pub(crate) unsafe fn write(&self, range: Range<usize>) -> &mut [u8] {
         assert!(range.start <= range.end && range.end <= self.capacity());
-        // SAFETY: as in `read`, and the caller keeps readers away too.
+        // SAFETY: the range is within the data, which is initialised; the caller keeps all others away.
         unsafe { std::slice::from_raw_parts_mut(self.data().add(range.start), range.end - range.start) }
     }
 }
@@ -181,7 +176,7 @@ impl Clone for Block {
     fn clone(&self) -> Self {
         self.add_credit(1);
         // SAFETY: the credit was just taken and is used up here.
-        unsafe { self.from_credit() }
+        unsafe { self.spend_credit() }
     }
 }
 
@@ -195,21 +190,47 @@ impl Drop for Block {
             fence(Ordering::Acquire);
             self.header().refs.store(1, Ordering::Relaxed);
         }
-        // SAFETY: this was the last reference, so the header is the holder's alone.
-        let home = unsafe { self.header.as_mut() }.home.take();
-        if let Some(home) = home {
-            // The block lives on in a fresh handle with count 1.
-            home.take_back(Self { header: self.header });
-            return;
-        }
-        let capacity = self.capacity();
-        // SAFETY: last reference, no home: the header is dropped once and the memory freed with its own layout.
-        unsafe {
-            self.header.drop_in_place();
-            if let Some(layout) = Self::layout(capacity) {
-                dealloc(self.header.as_ptr().cast(), layout);
-            }
-        }
+        // The block lives on in a fresh handle with count 1.
+        let block = Self { header: self.header };
+        if block.home().is_some() { Pool::release(block) } else { block.free() }
+    }
+}
+
+// SAFETY: the pointer is that of the header, which is aligned to 64 bytes; whoever holds it holds the one reference.
+unsafe impl Shelved for Block {
+    fn into_raw(this: ManuallyDrop<Self>) -> *mut () {
+        this.header.as_ptr().cast()
+    }
+
+    unsafe fn from_raw(raw: *mut ()) -> Self {
+        // SAFETY: the caller passes what `into_raw` gave, which was not null.
+        Self { header: unsafe { NonNull::new_unchecked(raw.cast()) } }
+    }
+}
+
+impl Pooled for Block {
+    fn home(&self) -> Option<&Arc<Pool>> {
+        self.header().home.as_ref()
+    }
+
+    fn shelf(pool: &Pool, class: u8) -> Option<&Shelf<Self>> {
+        pool.block_shelf(class)
+    }
+
+    fn class(&self) -> u8 {
+        self.header().class
+    }
+
+    fn footprint(&self) -> usize {
+        Self::footprint_of(self.capacity())
+    }
+
+    fn is_fit(&self) -> bool {
+        true
+    }
+
+    fn destroy(self) {
+        self.free();
     }
 }
 
@@ -262,6 +283,16 @@ impl BlockSlice {
         }
     }
 
+    /// Keeps only the part `range` of this slice.
+    ///
+    /// # Panics
+    /// When the range lies outside this slice.
+    pub(crate) fn narrow(&mut self, range: Range<usize>) {
+        assert!(range.start <= range.end && range.end <= self.len as usize);
+        self.start += range.start as u32;
+        self.len = (range.end - range.start) as u32;
+    }
+
     /// Whether no other handle to the block exists.
     pub(crate) fn is_unique(&self) -> bool {
         self.block.is_unique()
@@ -279,5 +310,45 @@ impl BlockSlice {
     /// Bytes of the whole block that this slice keeps from its pool.
     pub(crate) fn pinned(&self) -> usize {
         self.block.capacity()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Behind every range of a block, its end included, 64 bytes can be read. The address sanitizer watches.
+    #[test]
+    fn padding_stands_behind_every_slice() {
+        for capacity in [0, 1, 63, 64, 4096, 100_000] {
+            let block = Block::allocate(capacity, Block::UNPOOLED, None).unwrap();
+            assert_eq!(block.data().addr() % 64, 0);
+            // SAFETY: the only reference.
+            unsafe { block.write(0..capacity) }.fill(0xFF);
+            // SAFETY: nobody writes any more.
+            let slice = unsafe { BlockSlice::new(block, capacity..capacity) };
+            let end = slice.as_slice().as_ptr();
+            // SAFETY: this is what is tested: the padding belongs to the allocation and is initialised.
+            assert_eq!(unsafe { std::slice::from_raw_parts(end, BLOCK_PADDING) }, [0; BLOCK_PADDING]);
+        }
+    }
+
+    #[test]
+    fn sizes_beyond_reason_are_refused() {
+        assert!(Block::allocate(Block::MAX_CAPACITY + 1, 0, None).is_none());
+        assert!(Block::allocate(usize::MAX, 0, None).is_none());
+        assert_eq!(Block::footprint_of(usize::MAX), usize::MAX);
+    }
+
+    #[test]
+    fn only_the_sole_handle_may_write() {
+        let block = Block::allocate(8, Block::UNPOOLED, None).unwrap();
+        // SAFETY: nobody writes but through the slice.
+        let mut slice = unsafe { BlockSlice::new(block, 2..6) };
+        let mut other = slice.slice(1..3);
+        assert!(slice.as_mut_slice().is_none() && other.as_mut_slice().is_none());
+        drop(slice);
+        other.as_mut_slice().unwrap().fill(7);
+        assert_eq!((other.as_slice(), other.pinned()), (&[7, 7][..], 8));
     }
 }

@@ -39,7 +39,7 @@ impl Window {
     /// A window of exactly `capacity` bytes that belongs to no pool; `None` when the system has no memory for it.
     #[must_use]
     pub fn unpooled(capacity: usize) -> Option<Self> {
-        Self::new(Block::allocate(capacity, Block::UNPOOLED)?).ok()
+        Self::new(Block::allocate(capacity, Block::UNPOOLED, None)?).ok()
     }
 
     /// Bytes the block can hold.
@@ -140,7 +140,7 @@ impl Window {
         self.credit -= 1;
         // SAFETY: the credit was counted down. The range lies before the new `start`, where this window, the only
         // writer, never writes again while other references live (`compact` asks first).
-        unsafe { BlockSlice::new(self.block.from_credit(), start + payload.start..start + payload.end) }
+        unsafe { BlockSlice::new(self.block.spend_credit(), start + payload.start..start + payload.end) }
     }
 
     /// Whether no frame cut from this window lives.

@@ -31,9 +31,52 @@ use std::{io::IoSlice, ops::Range};
 
 use crate::error::{Fault, Rejection, Violation};
 
-mod newline;
+/// Makes a codec a decoder and an encoder itself, by handing on to its two halves.
+macro_rules! delegate {
+    ($codec:ty) => {
+        impl $crate::codec::Decode for $codec {
+            #[inline]
+            fn decode(&mut self, src: &mut [u8]) -> Result<$crate::codec::Step, $crate::error::Violation> {
+                self.decoder.decode(src)
+            }
 
-pub use newline::{Newline, NewlineDecoder, NewlineEncoder};
+            fn decode_eof(
+                &mut self,
+                src: &mut [u8],
+            ) -> Result<$crate::codec::Step, $crate::error::Violation> {
+                self.decoder.decode_eof(src)
+            }
+        }
+
+        impl $crate::codec::Encode for $codec {
+            fn overhead(&self) -> usize {
+                self.encoder.overhead()
+            }
+
+            #[inline]
+            fn encode(&mut self, payload: &[u8], dst: &mut [u8]) -> Result<usize, $crate::error::Rejection> {
+                self.encoder.encode(payload, dst)
+            }
+
+            fn wrap(
+                &mut self,
+                parts: &[std::io::IoSlice<'_>],
+            ) -> Result<Option<$crate::codec::Wrap>, $crate::error::Rejection> {
+                self.encoder.wrap(parts)
+            }
+        }
+    };
+}
+use delegate;
+
+mod content_length;
+mod length_prefix;
+mod newline;
+mod whole;
+
+pub use content_length::{ContentLength, ContentLengthDecoder, ContentLengthEncoder};
+pub use length_prefix::{Endian, LengthPrefix, LengthPrefixDecoder, LengthPrefixEncoder};
+pub use newline::{Embedded, Newline, NewlineDecoder, NewlineEncoder, Unterminated};
 
 /// One answer of a decoder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,4 +198,44 @@ pub trait Codec {
 
     /// Takes the two directions apart.
     fn split(self) -> (Self::Decoder, Self::Encoder);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Everything a decoder makes of `bytes` when they come in pieces of `piece` bytes.
+    pub(super) fn run(
+        decoder: &mut impl Decode,
+        bytes: &[u8],
+        piece: usize,
+    ) -> Vec<Result<Vec<u8>, crate::error::Fault>> {
+        let mut results = Vec::new();
+        let mut buffer: Vec<u8> = Vec::new();
+        let mut pieces = bytes.chunks(piece.min(bytes.len()).max(1));
+        let mut ended = false;
+        loop {
+            let step = if ended { decoder.decode_eof(&mut buffer) } else { decoder.decode(&mut buffer) };
+            let consumed = match step.expect("no violation") {
+                Step::Frame { payload, consumed } => {
+                    results.push(Ok(buffer[payload].to_vec()));
+                    consumed
+                }
+                Step::Fault { fault, consumed } => {
+                    results.push(Err(fault));
+                    consumed
+                }
+                Step::Incomplete { consumed, .. } if consumed > 0 => consumed,
+                Step::Incomplete { .. } if ended => return results,
+                Step::Incomplete { .. } => {
+                    match pieces.next() {
+                        Some(piece) => buffer.extend_from_slice(piece),
+                        None => ended = true,
+                    }
+                    0
+                }
+            };
+            buffer.drain(..consumed);
+        }
+    }
 }

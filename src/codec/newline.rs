@@ -1,19 +1,110 @@
-//! Newline framing: one message per line, as the Model Context Protocol's stdio transport has it.
+//! Newline framing: one message per line, as the Model Context Protocol's stdio transport has it (all revisions; the
+//! specification recommends it for Unix sockets and TCP too).
+//!
+//! ```text
+//!  [BOM] payload LF      payload CR LF      LF (blank, skipped)      payload <end of stream>
+//!  ^ only at the start of the stream
+//! ```
+//!
+//! - A line ends with LF. One CR right before the LF belongs to the line's end; any other CR is payload.
+//! - A UTF-8 byte order mark at the very start of the stream is dropped.
+//! - Blank lines are no messages; they are skipped.
+//! - A line over the limit is skipped as it comes, in bounded memory, and told of once, with its size, at its end.
 
 use std::io::IoSlice;
 
 use super::{Codec, Decode, Encode, Step, Wrap};
 use crate::{
     error::{Fault, Rejection, Violation},
-    limits::MAX_MESSAGE_SIZE,
+    limits::{MAX_EMPTY_LINES_PER_CALL, MAX_MESSAGE_SIZE},
     scan,
 };
 
-/// Newline framing, both directions.
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// What becomes of a last line that the end of the stream cuts off before its newline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Unterminated {
+    /// It is delivered as a message: programs that end their output without a newline are common.
+    #[default]
+    Deliver,
+    /// It is a [`Fault::Truncated`]: for peers of whom it is known that they always finish their lines.
+    Fault,
+}
+
+/// What becomes of a payload that holds a newline and so would be two lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Embedded {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// In a JSON payload, CR and LF between tokens become blanks, which JSON does not tell apart. Within a string they
+    /// are no JSON; the payload is then refused.
+    Blank,
+}
+
+/// Newline framing, both directions, with limits of 16 MiB.
 #[derive(Debug, Clone, Default)]
 pub struct Newline {
     decoder: NewlineDecoder,
     encoder: NewlineEncoder,
+}
+
+impl Newline {
+    /// Newline framing with the default limits and policies.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Limits payloads in both directions to `bytes`.
+    #[must_use]
+    pub fn max_size(self, bytes: usize) -> Self {
+        self.max_decode_size(bytes).max_encode_size(bytes)
+    }
+
+    /// Limits received payloads to `bytes`.
+    #[must_use]
+    pub fn max_decode_size(mut self, bytes: usize) -> Self {
+        self.decoder.max_size = bytes;
+        self
+    }
+
+    /// Limits sent payloads to `bytes`.
+    #[must_use]
+    pub fn max_encode_size(mut self, bytes: usize) -> Self {
+        self.encoder.max_size = bytes;
+        self
+    }
+
+    /// Whether a received payload has to be UTF-8. Off by default: a parser behind will check it anyway.
+    #[must_use]
+    pub fn check_utf8(mut self, check: bool) -> Self {
+        self.decoder.check_utf8 = check;
+        self
+    }
+
+    /// What becomes of a last line without a newline.
+    #[must_use]
+    pub fn unterminated(mut self, policy: Unterminated) -> Self {
+        self.decoder.unterminated = policy;
+        self
+    }
+
+    /// What becomes of a payload that holds a newline.
+    #[must_use]
+    pub fn embedded(mut self, policy: Embedded) -> Self {
+        self.encoder.embedded = policy;
+        self
+    }
+
+    /// The limit on received payloads, in bytes.
+    #[must_use]
+    pub fn decode_limit(&self) -> usize {
+        self.decoder.max_size
+    }
 }
 
 impl Codec for Newline {
@@ -25,36 +116,165 @@ impl Codec for Newline {
     }
 }
 
+super::delegate!(Newline);
+
 /// Lines into frames.
+///
+/// ```text
+///            ┌────────── line too long, no newline yet ──────────┐
+///            │                                                   ▼
+///  ── Line(scanned) ◀───────── newline: one fault ───────── Skipping(bytes)
+/// ```
 #[derive(Debug, Clone)]
 pub struct NewlineDecoder {
     max_size: usize,
+    check_utf8: bool,
+    unterminated: Unterminated,
+    /// Nothing has been delivered yet, so a byte order mark may still come.
+    at_start: bool,
     /// Bytes of `src` that are known to hold no newline.
     scanned: usize,
+    /// Bytes of an over-long line that were skipped; 0 when none is being skipped.
+    skipped: u64,
+    /// The last of them was a CR, which belongs to the line's end if a newline comes next.
+    skipped_cr: bool,
 }
 
 impl Default for NewlineDecoder {
     fn default() -> Self {
-        Self { max_size: MAX_MESSAGE_SIZE, scanned: 0 }
+        Self {
+            max_size: MAX_MESSAGE_SIZE,
+            check_utf8: false,
+            unterminated: Unterminated::default(),
+            at_start: true,
+            scanned: 0,
+            skipped: 0,
+            skipped_cr: false,
+        }
     }
 }
 
 impl Decode for NewlineDecoder {
     #[inline]
     fn decode(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
-        let Some(found) = scan::find_newline(src.get(self.scanned..).unwrap_or_default()) else {
-            self.scanned = src.len();
-            return Ok(Step::Incomplete { consumed: 0, needed: 0 });
-        };
-        let at = self.scanned + found;
-        self.scanned = 0;
-        if at > self.max_size {
-            return Ok(Step::Fault {
-                fault: Fault::TooLarge { size: at as u64, limit: self.max_size },
-                consumed: at + 1,
-            });
+        // The plain case: a line that is not the first, within the limit, not blank, whole or still to come.
+        if self.skipped == 0 && !self.at_start && !self.check_utf8 {
+            match scan::find_newline(src.get(self.scanned..).unwrap_or_default()) {
+                Some(found) => {
+                    let newline = self.scanned + found;
+                    let has_cr = src.get(newline.wrapping_sub(1)) == Some(&b'\r');
+                    let end = newline - usize::from(has_cr);
+                    if end.wrapping_sub(1) < self.max_size {
+                        self.scanned = 0;
+                        return Ok(Step::Frame { payload: 0..end, consumed: newline + 1 });
+                    }
+                }
+                None if src.len() <= self.max_size => {
+                    self.scanned = src.len();
+                    return Ok(Step::Incomplete { consumed: 0, needed: 0 });
+                }
+                None => {}
+            }
         }
-        Ok(Step::Frame { payload: 0..at, consumed: at + 1 })
+        Ok(self.decode_any(src))
+    }
+
+    fn decode_eof(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
+        let step = self.decode(src)?;
+        let Step::Incomplete { consumed, .. } = step else { return Ok(step) };
+        if self.skipped > 0 {
+            // The line that was being skipped ends with the stream.
+            let size = std::mem::take(&mut self.skipped) - u64::from(self.skipped_cr);
+            return Ok(Step::Fault { fault: Fault::TooLarge { size, limit: self.max_size }, consumed });
+        }
+        let (start, end) = (consumed + self.bom(src.get(consumed..).unwrap_or_default()), src.len());
+        if start >= end {
+            return Ok(Step::Incomplete { consumed: end, needed: 0 });
+        }
+        self.at_start = false;
+        self.scanned = 0;
+        if self.unterminated == Unterminated::Fault {
+            return Ok(Step::Fault { fault: Fault::Truncated { size: end - consumed }, consumed: end });
+        }
+        // A CR at the very end is the half of a CR LF.
+        let payload_end = end - usize::from(src.last() == Some(&b'\r'));
+        if start == payload_end {
+            return Ok(Step::Incomplete { consumed: end, needed: 0 });
+        }
+        Ok(self.deliver(src, start, payload_end, end))
+    }
+}
+
+impl NewlineDecoder {
+    /// Everything but the plain case.
+    #[cold]
+    fn decode_any(&mut self, src: &[u8]) -> Step {
+        let mut start = 0;
+        for _ in 0..MAX_EMPTY_LINES_PER_CALL {
+            let line = src.get(start..).unwrap_or_default();
+            let bom = self.bom(line);
+            let Some(found) = scan::find_newline(line.get(self.scanned..).unwrap_or_default()) else {
+                return self.unfinished(start, bom, line);
+            };
+            let newline = self.scanned + found;
+            self.scanned = 0;
+            let consumed = start + newline + 1;
+            let has_cr = newline > 0 && line.get(newline - 1) == Some(&b'\r');
+            if self.skipped > 0 {
+                let has_cr = has_cr || (newline == 0 && self.skipped_cr);
+                let size = std::mem::take(&mut self.skipped) + newline as u64 - u64::from(has_cr);
+                return Step::Fault { fault: Fault::TooLarge { size, limit: self.max_size }, consumed };
+            }
+            let end = newline - usize::from(has_cr);
+            self.at_start = false;
+            if end > bom {
+                return self.deliver(src, start + bom, start + end, consumed);
+            }
+            start = consumed;
+        }
+        // Many blank lines: what is skipped is dropped, and the caller comes again.
+        Step::Incomplete { consumed: start, needed: 0 }
+    }
+
+    fn deliver(&self, src: &[u8], start: usize, end: usize, consumed: usize) -> Step {
+        let size = end - start;
+        if size > self.max_size {
+            let fault = Fault::TooLarge { size: size as u64, limit: self.max_size };
+            return Step::Fault { fault, consumed };
+        }
+        if self.check_utf8 {
+            let payload = src.get(start..end).unwrap_or_default();
+            if let Err(error) = simdutf8::compat::from_utf8(payload) {
+                let fault = Fault::InvalidUtf8 { size, valid_up_to: error.valid_up_to() };
+                return Step::Fault { fault, consumed };
+            }
+        }
+        Step::Frame { payload: start..end, consumed }
+    }
+
+    /// No newline in the rest of `src`, which begins at `start`.
+    fn unfinished(&mut self, start: usize, bom: usize, line: &[u8]) -> Step {
+        if self.skipped > 0 {
+            self.skipped += line.len() as u64;
+            self.skipped_cr = line.last().map_or(self.skipped_cr, |&byte| byte == b'\r');
+            self.scanned = 0;
+            return Step::Incomplete { consumed: start + line.len(), needed: 0 };
+        }
+        // One more byte may still be the CR of the line's end.
+        if line.len() - bom > self.max_size.saturating_add(1) {
+            self.skipped = (line.len() - bom) as u64;
+            self.skipped_cr = line.last() == Some(&b'\r');
+            self.at_start = false;
+            self.scanned = 0;
+            return Step::Incomplete { consumed: start + line.len(), needed: 0 };
+        }
+        self.scanned = line.len();
+        Step::Incomplete { consumed: start, needed: 0 }
+    }
+
+    /// Length of the byte order mark that `line` begins with, if it may have one.
+    fn bom(&self, line: &[u8]) -> usize {
+        if self.at_start && line.starts_with(BOM) { BOM.len() } else { 0 }
     }
 }
 
@@ -62,11 +282,12 @@ impl Decode for NewlineDecoder {
 #[derive(Debug, Clone)]
 pub struct NewlineEncoder {
     max_size: usize,
+    embedded: Embedded,
 }
 
 impl Default for NewlineEncoder {
     fn default() -> Self {
-        Self { max_size: MAX_MESSAGE_SIZE }
+        Self { max_size: MAX_MESSAGE_SIZE, embedded: Embedded::default() }
     }
 }
 
@@ -78,11 +299,9 @@ impl Encode for NewlineEncoder {
     #[inline]
     fn encode(&mut self, payload: &[u8], dst: &mut [u8]) -> Result<usize, Rejection> {
         let size = payload.len();
-        if size > self.max_size {
-            return Err(Rejection::TooLarge { size, limit: self.max_size });
-        }
+        self.check(size, payload.last())?;
         if !scan::copy_line(payload, dst) {
-            return Err(Rejection::EmbeddedDelimiter { at: scan::find_newline(payload).unwrap_or_default() });
+            self.embedded(payload, dst)?;
         }
         if let Some(end) = dst.get_mut(size) {
             *end = b'\n';
@@ -92,16 +311,149 @@ impl Encode for NewlineEncoder {
 
     fn wrap(&mut self, parts: &[IoSlice<'_>]) -> Result<Option<Wrap>, Rejection> {
         let size = parts.iter().map(|part| part.len()).sum();
-        if size > self.max_size {
-            return Err(Rejection::TooLarge { size, limit: self.max_size });
-        }
+        self.check(size, parts.iter().rev().find_map(|part| part.last()))?;
         let mut before = 0;
         for part in parts {
             if let Some(at) = scan::find_newline(part) {
-                return Err(Rejection::EmbeddedDelimiter { at: before + at });
+                return match self.embedded {
+                    Embedded::Refuse => Err(Rejection::EmbeddedDelimiter { at: before + at }),
+                    Embedded::Blank => Ok(None),
+                };
             }
             before += part.len();
         }
         Ok(Some(Wrap::new(&[], b"\n")))
+    }
+}
+
+impl NewlineEncoder {
+    #[inline]
+    fn check(&self, size: usize, last: Option<&u8>) -> Result<(), Rejection> {
+        if size > self.max_size {
+            return Err(Rejection::TooLarge { size, limit: self.max_size });
+        }
+        match last {
+            None => Err(Rejection::Empty),
+            // The receiver would take it for half of the line's end and drop it.
+            Some(b'\r') if self.embedded == Embedded::Refuse => {
+                Err(Rejection::EmbeddedDelimiter { at: size - 1 })
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// The payload holds a newline: refuses it, or writes it with blanks instead of line breaks between tokens.
+    #[cold]
+    fn embedded(&self, payload: &[u8], dst: &mut [u8]) -> Result<(), Rejection> {
+        if self.embedded == Embedded::Refuse {
+            return Err(Rejection::EmbeddedDelimiter { at: scan::find_newline(payload).unwrap_or_default() });
+        }
+        let (mut in_string, mut escaped) = (false, false);
+        for (at, (to, &byte)) in dst.iter_mut().zip(payload).enumerate() {
+            *to = byte;
+            match byte {
+                b'\n' | b'\r' if in_string => return Err(Rejection::EmbeddedDelimiter { at }),
+                b'\n' | b'\r' => *to = b' ',
+                b'"' if !escaped => in_string = !in_string,
+                _ => {}
+            }
+            escaped = in_string && byte == b'\\' && !escaped;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All frames and faults of `bytes`, handed over in pieces of `piece` bytes.
+    fn run(codec: Newline, bytes: &[u8], piece: usize) -> Vec<Result<Vec<u8>, Fault>> {
+        let (mut decoder, _) = codec.split();
+        crate::codec::tests::run(&mut decoder, bytes, piece)
+    }
+
+    fn texts(codec: Newline, bytes: &[u8]) -> Vec<String> {
+        let whole = run(codec.clone(), bytes, usize::MAX);
+        for piece in 1..bytes.len().min(9) {
+            assert_eq!(run(codec.clone(), bytes, piece), whole, "in pieces of {piece}");
+        }
+        whole
+            .into_iter()
+            .map(|step| match step {
+                Ok(payload) => String::from_utf8_lossy(&payload).into_owned(),
+                Err(fault) => format!("{fault:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn lines_end_with_lf_or_crlf_and_keep_every_other_cr() {
+        assert_eq!(texts(Newline::new(), b"a\nb\r\nc\rd\r\r\n\re\n"), ["a", "b", "c\rd\r", "\re"]);
+    }
+
+    #[test]
+    fn blank_lines_are_skipped_and_a_mark_at_the_start_is_dropped() {
+        assert_eq!(texts(Newline::new(), b"\xef\xbb\xbf\n\r\n\na\n\n\xef\xbb\xbfb\n"), ["a", "\u{feff}b"]);
+        assert_eq!(texts(Newline::new(), b"\xef\xbb\xbfa\n"), ["a"]);
+        assert_eq!(texts(Newline::new(), b"\xef\xbb"), ["\u{fffd}"]);
+        let many = b"\n".repeat(10_000);
+        assert!(run(Newline::new(), &many, usize::MAX).is_empty());
+    }
+
+    #[test]
+    fn a_line_over_the_limit_is_one_fault_with_its_size() {
+        let limit = Newline::new().max_size(4);
+        assert_eq!(texts(limit.clone(), b"1234\n1234\r\n"), ["1234", "1234"]);
+        let fault = |size: u64| format!("{:?}", Fault::TooLarge { size, limit: 4 });
+        assert_eq!(texts(limit.clone(), b"12345\nab\n"), [fault(5), "ab".into()]);
+        assert_eq!(texts(limit.clone(), b"123456789\nab\n"), [fault(9), "ab".into()]);
+        assert_eq!(texts(limit.clone(), b"\xef\xbb\xbf1234\n"), ["1234"]);
+        assert_eq!(texts(limit.clone(), b"123456789\r\nab\r\n"), [fault(9), "ab".into()]);
+        assert_eq!(texts(limit.clone(), b"123456789\r"), [fault(9)]);
+        assert_eq!(texts(limit, b"123456789"), [fault(9)]);
+    }
+
+    #[test]
+    fn the_last_line_is_delivered_or_a_fault_never_lost() {
+        assert_eq!(texts(Newline::new(), b"a\nb"), ["a", "b"]);
+        assert_eq!(texts(Newline::new(), b"a\nb\r"), ["a", "b"]);
+        assert_eq!(texts(Newline::new(), b"a\n\r"), ["a"]);
+        let strict = Newline::new().unterminated(Unterminated::Fault);
+        assert_eq!(texts(strict, b"a\nb"), ["a".to_owned(), format!("{:?}", Fault::Truncated { size: 1 })]);
+    }
+
+    #[test]
+    fn utf8_is_judged_only_when_asked() {
+        let fault = format!("{:?}", Fault::InvalidUtf8 { size: 3, valid_up_to: 1 });
+        assert_eq!(texts(Newline::new().check_utf8(true), b"a\xffb\nc\n"), [fault, "c".into()]);
+        assert_eq!(run(Newline::new(), b"a\xffb\n", 99), [Ok(b"a\xffb".to_vec())]);
+    }
+
+    fn encoded(codec: Newline, payload: &[u8]) -> Result<Vec<u8>, Rejection> {
+        let (_, mut encoder) = codec.split();
+        let mut dst = vec![0; payload.len() + encoder.overhead()];
+        let written = encoder.encode(payload, &mut dst)?;
+        dst.truncate(written);
+        Ok(dst)
+    }
+
+    #[test]
+    fn a_payload_that_would_not_come_back_is_refused() {
+        assert_eq!(encoded(Newline::new(), b"{}").unwrap(), b"{}\n");
+        assert_eq!(encoded(Newline::new(), b"a\nb"), Err(Rejection::EmbeddedDelimiter { at: 1 }));
+        assert_eq!(encoded(Newline::new(), b"a\r"), Err(Rejection::EmbeddedDelimiter { at: 1 }));
+        assert_eq!(encoded(Newline::new(), b""), Err(Rejection::Empty));
+        assert_eq!(
+            encoded(Newline::new().max_size(2), b"abc"),
+            Err(Rejection::TooLarge { size: 3, limit: 2 })
+        );
+    }
+
+    #[test]
+    fn line_breaks_between_tokens_become_blanks_on_request() {
+        let blank = Newline::new().embedded(Embedded::Blank);
+        assert_eq!(encoded(blank.clone(), b"{\r\n \"a\\\"\": 1\n}").unwrap(), b"{   \"a\\\"\": 1 }\n");
+        assert_eq!(encoded(blank, b"{\"a\n\"}"), Err(Rejection::EmbeddedDelimiter { at: 3 }));
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! [`TransportError`] is plain std and is there without a runtime, since the buffer manager returns it too.
 
+#[cfg(feature = "futures")]
+mod adapter;
 mod error;
 #[cfg(feature = "link")]
 mod memory;
@@ -9,7 +11,11 @@ mod memory;
 mod mock;
 #[cfg(feature = "link")]
 mod poll;
+#[cfg(feature = "rmcp")]
+mod rmcp;
 
+#[cfg(feature = "futures")]
+pub use adapter::FrameStream;
 pub use error::TransportError;
 #[cfg(feature = "link")]
 pub use memory::MemoryTransport;
@@ -17,3 +23,5 @@ pub use memory::MemoryTransport;
 pub use mock::MockTransport;
 #[cfg(feature = "link")]
 pub use poll::{PollTransport, Transport};
+#[cfg(feature = "rmcp")]
+pub use rmcp::{RmcpTransport, TransportAdapterFramewire};

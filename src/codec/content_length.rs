@@ -1,0 +1,423 @@
+//! Content-Length framing, as the Language Server Protocol has it (base protocol, LSP 3.17) and older MCP
+//! implementations use it over stdio.
+//!
+//! ```text
+//!  Content-Length: 17 CR LF
+//!  Content-Type: application/vscode-jsonrpc; charset=utf-8 CR LF     (optional, not looked at)
+//!  CR LF
+//!  payload of 17 bytes
+//! ```
+//!
+//! A gateway between framings must not read a length that another reader would read otherwise (RFC 9112 §6.3,
+//! RUSTSEC-2021-0078, -0079, -0081), so whatever could be read in two ways ends the stream: anything but digits in a length
+//! (a sign, blanks inside, a list), a number with a leading zero or beyond 18 digits, two lengths that do not agree,
+//! a missing length, a line that ends with LF alone, a NUL or a lone CR, a folded line, a blank before the colon,
+//! `Transfer-Encoding`. Names are compared without regard to case; other headers are let through unread.
+
+use std::io::IoSlice;
+
+use super::{Codec, Decode, Encode, Step, Wrap};
+use crate::{
+    error::{Fault, Rejection, Violation},
+    limits::{MAX_HEAD_SIZE, MAX_MESSAGE_SIZE},
+    scan,
+};
+
+const NAME: &[u8] = b"Content-Length";
+
+/// Digits of the longest length that is read. Nineteen could overflow.
+const MAX_DIGITS: usize = 18;
+
+/// Content-Length framing, both directions, with limits of 16 MiB per payload and 4 KiB per head.
+#[derive(Debug, Clone, Default)]
+pub struct ContentLength {
+    decoder: ContentLengthDecoder,
+    encoder: ContentLengthEncoder,
+}
+
+impl ContentLength {
+    /// Content-Length framing with the default limits.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Limits payloads in both directions to `bytes`.
+    #[must_use]
+    pub fn max_size(self, bytes: usize) -> Self {
+        self.max_decode_size(bytes).max_encode_size(bytes)
+    }
+
+    /// Limits received payloads to `bytes`.
+    #[must_use]
+    pub fn max_decode_size(mut self, bytes: usize) -> Self {
+        self.decoder.max_size = bytes;
+        self
+    }
+
+    /// Limits sent payloads to `bytes`.
+    #[must_use]
+    pub fn max_encode_size(mut self, bytes: usize) -> Self {
+        self.encoder.max_size = bytes;
+        self
+    }
+
+    /// Limits received heads, up to and including the blank line, to `bytes`.
+    #[must_use]
+    pub fn max_head_size(mut self, bytes: usize) -> Self {
+        self.decoder.max_head = bytes;
+        self
+    }
+}
+
+impl Codec for ContentLength {
+    type Decoder = ContentLengthDecoder;
+    type Encoder = ContentLengthEncoder;
+
+    fn split(self) -> (ContentLengthDecoder, ContentLengthEncoder) {
+        (self.decoder, self.encoder)
+    }
+}
+
+super::delegate!(ContentLength);
+
+/// Heads and payloads into frames.
+///
+/// ```text
+///   Head(line, scanned) ──blank line, size ≤ limit──▶ Payload(head, size) ──all here──▶ Head
+///        │                                                            
+///        └──────────────blank line, size > limit──▶ Skip(left) ──all skipped──▶ Head
+/// ```
+#[derive(Debug, Clone)]
+pub struct ContentLengthDecoder {
+    max_size: usize,
+    max_head: usize,
+    state: State,
+    broken: Option<Violation>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Head {
+        /// Where the line that is being read begins.
+        line: usize,
+        /// Bytes of `src` that are known to hold no further line end.
+        scanned: usize,
+        /// The length that was read.
+        length: Option<u64>,
+    },
+    Payload {
+        head: usize,
+        end: usize,
+    },
+    Skip {
+        left: u64,
+    },
+}
+
+const START: State = State::Head { line: 0, scanned: 0, length: None };
+
+impl Default for ContentLengthDecoder {
+    fn default() -> Self {
+        Self { max_size: MAX_MESSAGE_SIZE, max_head: MAX_HEAD_SIZE, state: START, broken: None }
+    }
+}
+
+impl Decode for ContentLengthDecoder {
+    fn decode(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
+        if let Some(violation) = &self.broken {
+            return Err(violation.clone());
+        }
+        let step = self.step(src);
+        if let Err(violation) = &step {
+            self.broken = Some(violation.clone());
+        }
+        step
+    }
+
+    fn decode_eof(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
+        match self.decode(src)? {
+            Step::Incomplete { consumed, .. }
+                if consumed < src.len() || matches!(self.state, State::Skip { .. }) =>
+            {
+                self.state = START;
+                let size = src.len() - consumed;
+                Ok(Step::Fault { fault: Fault::Truncated { size }, consumed: src.len() })
+            }
+            step => Ok(step),
+        }
+    }
+}
+
+impl ContentLengthDecoder {
+    fn step(&mut self, src: &[u8]) -> Result<Step, Violation> {
+        loop {
+            match self.state {
+                State::Head { .. } => {
+                    if let Some(step) = self.head(src)? {
+                        return Ok(step);
+                    }
+                }
+                State::Payload { head, end } => {
+                    if end > src.len() {
+                        return Ok(Step::Incomplete { consumed: 0, needed: end });
+                    }
+                    self.state = START;
+                    return Ok(Step::Frame { payload: head..end, consumed: end });
+                }
+                State::Skip { left } => {
+                    let here = left.min(src.len() as u64);
+                    let left = left - here;
+                    self.state = if left == 0 { START } else { State::Skip { left } };
+                    return Ok(Step::Incomplete { consumed: here as usize, needed: 0 });
+                }
+            }
+        }
+    }
+
+    /// Reads the lines of the head that are here. `None`: the head is whole and the payload comes next.
+    fn head(&mut self, src: &[u8]) -> Result<Option<Step>, Violation> {
+        let State::Head { mut line, mut scanned, mut length } = self.state else { return Ok(None) };
+        loop {
+            let within = src.get(..self.max_head.min(src.len())).unwrap_or_default();
+            let Some(found) = scan::find_newline(within.get(scanned..).unwrap_or_default()) else {
+                if src.len() >= self.max_head {
+                    return Err(Violation::HeadTooLarge { limit: self.max_head });
+                }
+                self.state = State::Head { line, scanned: src.len(), length };
+                return Ok(Some(Step::Incomplete { consumed: 0, needed: 0 }));
+            };
+            let newline = scanned + found;
+            let text = src.get(line..newline).unwrap_or_default();
+            let Some((b'\r', text)) = text.split_last() else {
+                return Err(Violation::BadHeader { reason: "a line ends with LF alone" });
+            };
+            (line, scanned) = (newline + 1, newline + 1);
+            if !text.is_empty() {
+                length = read_header(text, length)?;
+                continue;
+            }
+            let Some(size) = length else {
+                return Err(Violation::BadHeader { reason: "no Content-Length" });
+            };
+            if size > self.max_size as u64 {
+                self.state = State::Skip { left: size };
+                let fault = Fault::TooLarge { size, limit: self.max_size };
+                return Ok(Some(Step::Fault { fault, consumed: line }));
+            }
+            // Not above `max_size`, so it fits.
+            self.state = State::Payload { head: line, end: line.saturating_add(size as usize) };
+            return Ok(None);
+        }
+    }
+}
+
+/// Reads one header line; returns the length that is known after it.
+fn read_header(line: &[u8], known: Option<u64>) -> Result<Option<u64>, Violation> {
+    let bad = |reason| Err(Violation::BadHeader { reason });
+    if line.iter().any(|&byte| byte < b' ' && byte != b'\t' || byte == 0x7f) {
+        return bad("a control character");
+    }
+    let Some(colon) = line.iter().position(|&byte| byte == b':') else {
+        return bad("a line without a colon");
+    };
+    let (name, value) = line.split_at(colon);
+    if name.is_empty() || !name.iter().all(|&byte| is_token(byte)) {
+        // A blank before the colon, a folded line, or a name that is none.
+        return bad("a name that is no token");
+    }
+    if name.eq_ignore_ascii_case(b"Transfer-Encoding") {
+        return bad("Transfer-Encoding");
+    }
+    if !name.eq_ignore_ascii_case(NAME) {
+        return Ok(known);
+    }
+    let value = value.get(1..).unwrap_or_default();
+    let digits = value.trim_ascii();
+    if digits.is_empty() || digits.len() > MAX_DIGITS || !digits.iter().all(u8::is_ascii_digit) {
+        return bad("a Content-Length that is no number of at most 18 digits");
+    }
+    if digits.len() > 1 && digits.first() == Some(&b'0') {
+        return bad("a Content-Length with a leading zero");
+    }
+    let size = digits.iter().fold(0_u64, |size, &digit| size * 10 + u64::from(digit - b'0'));
+    if known.is_some_and(|known| known != size) {
+        return bad("two Content-Lengths that do not agree");
+    }
+    Ok(Some(size))
+}
+
+/// Whether a byte may stand in a header's name (RFC 9110 §5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Frames into heads and payloads.
+#[derive(Debug, Clone)]
+pub struct ContentLengthEncoder {
+    max_size: usize,
+}
+
+impl Default for ContentLengthEncoder {
+    fn default() -> Self {
+        Self { max_size: MAX_MESSAGE_SIZE }
+    }
+}
+
+impl ContentLengthEncoder {
+    /// The head for a payload of `size` bytes, and its length.
+    fn head(&self, size: usize) -> Result<([u8; super::MAX_HEAD], usize), Rejection> {
+        if size > self.max_size {
+            return Err(Rejection::TooLarge { size, limit: self.max_size });
+        }
+        let mut digits = [0; 20];
+        let mut first = digits.len();
+        let mut left = size;
+        for slot in digits.iter_mut().rev() {
+            *slot = b'0' + (left % 10) as u8;
+            first -= 1;
+            left /= 10;
+            if left == 0 {
+                break;
+            }
+        }
+        let digits = digits.get(first..).unwrap_or_default();
+        let mut head = [0; super::MAX_HEAD];
+        let mut len = 0;
+        let bytes = NAME.iter().chain(b": ").chain(digits).chain(b"\r\n\r\n");
+        for (to, from) in head.iter_mut().zip(bytes) {
+            *to = *from;
+            len += 1;
+        }
+        Ok((head, len))
+    }
+}
+
+impl Encode for ContentLengthEncoder {
+    fn overhead(&self) -> usize {
+        NAME.len() + 2 + 20 + 4
+    }
+
+    fn encode(&mut self, payload: &[u8], dst: &mut [u8]) -> Result<usize, Rejection> {
+        let (head, len) = self.head(payload.len())?;
+        let end = len + payload.len();
+        if let Some(to) = dst.get_mut(..len) {
+            to.copy_from_slice(head.get(..len).unwrap_or_default());
+        }
+        if let Some(to) = dst.get_mut(len..end) {
+            to.copy_from_slice(payload);
+        }
+        Ok(end)
+    }
+
+    fn wrap(&mut self, parts: &[IoSlice<'_>]) -> Result<Option<Wrap>, Rejection> {
+        let (head, len) = self.head(parts.iter().map(|part| part.len()).sum())?;
+        Ok(Some(Wrap::new(head.get(..len).unwrap_or_default(), &[])))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::tests::run;
+
+    fn decoded(bytes: &[u8]) -> Vec<Result<Vec<u8>, Fault>> {
+        let whole = run(&mut ContentLength::new().max_size(64).decoder, bytes, usize::MAX);
+        for piece in 1..bytes.len().min(40) {
+            assert_eq!(run(&mut ContentLength::new().max_size(64).decoder, bytes, piece), whole, "{piece}");
+        }
+        whole
+    }
+
+    #[test]
+    fn heads_of_the_protocol_are_read() {
+        let ok = |payload: &[u8]| Ok(payload.to_vec());
+        assert_eq!(decoded(b"Content-Length: 2\r\n\r\n{}"), [ok(b"{}")]);
+        assert_eq!(
+            decoded(b"content-length:2\r\nContent-Type: x; charset=utf-8\r\n\r\n{}Content-Length: 0\r\n\r\n"),
+            [ok(b"{}"), ok(b"")]
+        );
+        assert_eq!(
+            decoded(b"X-Other: \xe9\r\nContent-Length:\t3 \r\nContent-Length: 3\r\n\r\nabc"),
+            [ok(b"abc")]
+        );
+    }
+
+    #[test]
+    fn whatever_can_be_read_in_two_ways_ends_the_stream() {
+        for head in [
+            "Content-Length: +2\r\n\r\n",
+            "Content-Length: -2\r\n\r\n",
+            "Content-Length: 2 2\r\n\r\n",
+            "Content-Length: 2, 2\r\n\r\n",
+            "Content-Length: 0x2\r\n\r\n",
+            "Content-Length: 02\r\n\r\n",
+            "Content-Length: \r\n\r\n",
+            "Content-Length: 2.0\r\n\r\n",
+            "Content-Length: 9999999999999999999\r\n\r\n",
+            "Content-Length: 2\r\nContent-Length: 3\r\n\r\n",
+            "Content-Length : 2\r\n\r\n",
+            "Content-Length: 2\n\n",
+            "Content-Length: 2\r\n\n",
+            "Content-Length: 2\r\n 3\r\n\r\n",
+            "Content-Length: 2\r\nX: a\0b\r\n\r\n",
+            "Content-Length: 2\r\nX: a\rb\r\n\r\n",
+            "Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n",
+            "X: y\r\n\r\n",
+            "\r\n",
+            ": 2\r\n\r\n",
+            "no colon\r\n\r\n",
+        ] {
+            for piece in 1..=head.len() {
+                let mut decoder = ContentLength::new().decoder;
+                let mut buffer = Vec::new();
+                let ended = head.as_bytes().chunks(piece).any(|piece| {
+                    buffer.extend_from_slice(piece);
+                    decoder.decode(&mut buffer).is_err()
+                });
+                assert!(ended, "{head:?} in pieces of {piece}");
+                assert!(decoder.decode(&mut buffer).is_err(), "and stays ended");
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_is_bounded() {
+        let mut decoder = ContentLength::new().max_head_size(30).decoder;
+        let mut src = b"Content-Length: 2\r\nX: 12345\r\n\r\n{}".to_vec();
+        assert_eq!(src.len(), 33);
+        assert!(matches!(decoder.decode(&mut src), Err(Violation::HeadTooLarge { limit: 30 })));
+        let mut decoder = ContentLength::new().max_head_size(31).decoder;
+        assert!(matches!(decoder.decode(&mut src), Ok(Step::Frame { .. })));
+    }
+
+    #[test]
+    fn a_payload_over_the_limit_is_one_fault() {
+        let mut bytes = b"Content-Length: 65\r\n\r\n".to_vec();
+        bytes.extend_from_slice(&[b'x'; 65]);
+        bytes.extend_from_slice(b"Content-Length: 1\r\n\r\ny");
+        assert_eq!(decoded(&bytes), [Err(Fault::TooLarge { size: 65, limit: 64 }), Ok(b"y".to_vec())]);
+    }
+
+    #[test]
+    fn the_end_inside_a_message_is_a_fault() {
+        let whole = b"Content-Length: 2\r\n\r\n{}";
+        for cut in 1..whole.len() {
+            assert_eq!(decoded(&whole[..cut]), [Err(Fault::Truncated { size: cut })]);
+        }
+    }
+
+    #[test]
+    fn both_ways_of_writing_agree() {
+        let mut encoder = ContentLength::new().encoder;
+        for size in [0, 1, 9, 10, 33, 99, 100, 12_345] {
+            let payload = vec![b'x'; size];
+            let mut dst = vec![0; size + encoder.overhead()];
+            let written = encoder.encode(&payload, &mut dst).unwrap();
+            let head = format!("Content-Length: {size}\r\n\r\n");
+            assert_eq!(dst[..written], [head.as_bytes(), &payload].concat());
+            let wrap = encoder.wrap(&[IoSlice::new(&payload)]).unwrap().unwrap();
+            assert_eq!(wrap.head(), head.as_bytes());
+        }
+    }
+}
