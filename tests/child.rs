@@ -108,13 +108,14 @@ async fn dropped_by_a_panic() {
 #[tokio::test]
 async fn a_child_that_ignores_term_is_killed_and_one_that_obeys_is_not() {
     let grace = Duration::from_millis(100);
-    let spawn = |script| shell(script).stdin_grace(grace).term_grace(grace).spawn().unwrap();
-    let (mut reader, _writer, handle) = spawn("trap '' TERM; echo up; while :; do sleep 1; done");
+    let spawn = |script, term| shell(script).stdin_grace(grace).term_grace(term).spawn().unwrap();
+    let (mut reader, _writer, handle) = spawn("trap '' TERM; echo up; while :; do sleep 1; done", grace);
     line(&mut reader).await;
     assert_eq!(handle.shutdown().await.unwrap().signal, Some(9));
     assert!(!exists(handle.id()));
 
-    let (mut reader, _writer, handle) = spawn("trap 'exit 7' TERM; echo up; while :; do sleep 0.01; done");
+    let (mut reader, _writer, handle) =
+        spawn("trap 'exit 7' TERM; echo up; while :; do sleep 0.01; done", Duration::from_secs(60));
     line(&mut reader).await;
     assert_eq!(handle.shutdown().await.unwrap().code, Some(7));
 }
@@ -291,4 +292,34 @@ fn starts_at_once_do_not_inherit_each_others_pipes() {
         })
         .collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+/// Nothing of ours runs any more then: the child goes by the end of its input.
+#[test]
+fn a_child_that_heeds_its_input_survives_no_sigkill_of_ours() {
+    const MARK: &str = "FRAMEWIRE_KILLED_PARENT";
+    if let Some(file) = std::env::var_os(MARK) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (_reader, _writer, handle) = ChildBuilder::new("cat").spawn().unwrap();
+            std::fs::write(file, format!("{}\n", handle.id())).unwrap();
+            std::future::pending::<()>().await;
+        });
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut parent = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_child_that_heeds_its_input_survives_no_sigkill_of_ours"])
+        .env(MARK, file.path())
+        .spawn()
+        .unwrap();
+    let mut id = String::new();
+    soon("no child", || {
+        id = std::fs::read_to_string(file.path()).unwrap();
+        id.ends_with('\n')
+    });
+    let id = id.trim().parse().unwrap();
+    assert!(runs(id));
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    soon("the child stays", || !runs(id));
 }

@@ -277,7 +277,7 @@ fn shutting_down_the_output_shows_the_peer_the_end() {
 }
 
 #[test]
-fn neither_a_print_nor_a_child_gets_into_the_stream() {
+fn d35_neither_a_print_nor_a_child_gets_into_the_stream() {
     let (input, mut to) = std::io::pipe().unwrap();
     let (mut from, output) = std::io::pipe().unwrap();
     let mut child = start("print", input, output);

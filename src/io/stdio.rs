@@ -9,7 +9,7 @@
 //! | pipe, FIFO, terminal (Linux) | opened again through `/proc/self/fd`, non-blocking: a description of our own |
 //! | socket | cannot be opened again; each call carries `MSG_DONTWAIT` instead |
 //! | `/dev/null`, `/dev/zero` and their like | read and written directly: they never block |
-//! | regular file, what the poller refuses, what cannot be opened again | a thread of its own, one buffer |
+//! | regular file, what the poller refuses, what cannot be opened again | a thread of its own, a bounded pipe in memory |
 //!
 //! The thread is never one of tokio's blocking pool, whose shutdown waits for a read that nobody may ever end: the
 //! process exits while it blocks. On macOS and the BSDs only sockets are watched, on Windows nothing is: the rest runs
@@ -17,11 +17,11 @@
 //!
 //! Writing to a pipe without reader is the error `BrokenPipe`, since Rust programs ignore `SIGPIPE`.
 //!
-//! Uses tokio's `AsyncFd`, rustix, and a thread where it must.
+//! Uses the pipe in memory, tokio's `AsyncFd`, rustix, and a thread where it must.
 
 #[cfg(unix)]
 mod descriptor;
-mod thread;
+mod threaded;
 
 #[cfg(unix)]
 use std::os::fd::{AsFd, OwnedFd};
@@ -37,6 +37,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 #[cfg(unix)]
 use self::descriptor::{Direction, Source};
+use super::memory::{MemoryReader, MemoryWriter};
 
 /// Whether [`open`] has succeeded before.
 static TAKEN: AtomicBool = AtomicBool::new(false);
@@ -94,8 +95,8 @@ fn take() -> io::Result<(Stdin, Stdout)> {
 
 #[cfg(not(unix))]
 fn take() -> io::Result<(Stdin, Stdout)> {
-    let input = thread::Reader::spawn(io::stdin())?;
-    let output = thread::Writer::spawn(io::stdout())?;
+    let input = threaded::reader(io::stdin())?;
+    let output = threaded::writer(io::stdout())?;
     Ok((Stdin { means: Input::Thread(input) }, Stdout { means: Some(Output::Thread(output)) }))
 }
 
@@ -109,7 +110,7 @@ enum Input {
     Polled(descriptor::Polled),
     #[cfg(unix)]
     Direct(OwnedFd),
-    Thread(thread::Reader),
+    Thread(MemoryReader),
 }
 
 /// The standard output of this process, or any other descriptor treated the same way.
@@ -125,7 +126,7 @@ enum Output {
     Polled(descriptor::Polled),
     #[cfg(unix)]
     Direct(OwnedFd),
-    Thread(thread::Writer),
+    Thread(MemoryWriter),
 }
 
 impl Stdin {
@@ -141,7 +142,7 @@ impl Stdin {
         let means = match descriptor::classify(fd, Direction::Read)? {
             Source::Polled(polled) => Input::Polled(polled),
             Source::Direct(fd) => Input::Direct(fd),
-            Source::Blocking(fd) => Input::Thread(thread::Reader::spawn(descriptor::Blocking::new(fd))?),
+            Source::Blocking(fd) => Input::Thread(threaded::reader(threaded::Patient::new(fd))?),
         };
         Ok(Self { means })
     }
@@ -166,7 +167,7 @@ impl Stdout {
         let means = match descriptor::classify(fd, Direction::Write)? {
             Source::Polled(polled) => Output::Polled(polled),
             Source::Direct(fd) => Output::Direct(fd),
-            Source::Blocking(fd) => Output::Thread(thread::Writer::spawn(descriptor::Blocking::new(fd))?),
+            Source::Blocking(fd) => Output::Thread(threaded::writer(threaded::Patient::new(fd))?),
         };
         Ok(Self { means: Some(means) })
     }
@@ -207,7 +208,7 @@ impl AsyncRead for Stdin {
                 buffer.advance(count);
                 Poll::Ready(Ok(()))
             }
-            Input::Thread(reader) => reader.poll_read(cx, buffer),
+            Input::Thread(reader) => Pin::new(reader).poll_read(cx, buffer),
         }
     }
 }
@@ -229,7 +230,7 @@ impl AsyncWrite for Stdout {
             Some(Output::Direct(fd)) => {
                 Poll::Ready(rustix::io::retry_on_intr(|| rustix::io::writev(&*fd, parts)).map_err(Into::into))
             }
-            Some(Output::Thread(writer)) => writer.poll_write(cx, parts),
+            Some(Output::Thread(writer)) => Pin::new(writer).poll_write_vectored(cx, parts),
             None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
     }
@@ -240,14 +241,17 @@ impl AsyncWrite for Stdout {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.means {
-            Some(Output::Thread(writer)) => writer.poll_flush(cx),
+            Some(Output::Thread(writer)) => writer.poll_drained(cx),
             _ => Poll::Ready(Ok(())),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = std::task::ready!(self.as_mut().poll_flush(cx));
+        let finished = match &mut self.means {
+            Some(Output::Thread(writer)) => std::task::ready!(writer.poll_finished(cx)),
+            _ => Ok(()),
+        };
         self.means = None;
-        Poll::Ready(flushed)
+        Poll::Ready(finished)
     }
 }

@@ -3,14 +3,12 @@
 //! Used by stdio only.
 
 use std::{
-    fs::File,
-    io::{self, IoSlice, Read, Write},
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    io::{self, IoSlice},
+    os::fd::{AsRawFd, OwnedFd},
     task::{Context, Poll, ready},
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, poll},
     fs::{FileType, Mode, OFlags, fstat},
     io::Errno,
     net::{RecvFlags, SendAncillaryBuffer, SendFlags},
@@ -198,47 +196,5 @@ impl Polled {
                 done => return Poll::Ready(done.map_err(Into::into)),
             }
         }
-    }
-}
-
-/// A descriptor for a thread: waits even when the parent has made the shared description non-blocking.
-pub(super) struct Blocking {
-    file: File,
-}
-
-impl Blocking {
-    pub(super) fn new(fd: OwnedFd) -> Self {
-        Self { file: File::from(fd) }
-    }
-
-    fn wait(&self, flags: PollFlags) -> io::Result<()> {
-        poll(&mut [PollFd::from_borrowed_fd(self.file.as_fd(), flags)], None)?;
-        Ok(())
-    }
-}
-
-impl Read for Blocking {
-    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match self.file.read(target) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(PollFlags::IN)?,
-                done => return done,
-            }
-        }
-    }
-}
-
-impl Write for Blocking {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            match self.file.write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(PollFlags::OUT)?,
-                done => return done,
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
