@@ -94,7 +94,7 @@ async fn sleep(whole: Duration, context: &RequestContext<RoleServer>) -> Result<
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let reader = pipe::Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
     let writer = pipe::Sender::from_owned_fd(io::stdout().as_fd().try_clone_to_owned()?)?;
-    let service = Tools.serve(Link::pair(Newline::default(), reader, writer)).await?;
+    let service = Tools.serve(Link::pair(Newline::new(), reader, writer)).await?;
     service.waiting().await?;
     Ok(())
 }
