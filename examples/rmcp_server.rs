@@ -2,9 +2,9 @@
 //!
 //! `cargo run --release --features rmcp --example rmcp_server`: give that as its command to any MCP client.
 
-use std::{future::Future, io, os::fd::AsFd, time::Duration};
+use std::{future::Future, time::Duration};
 
-use framewire::{Link, codec::Newline};
+use framewire::{Link, codec::Newline, io};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler, ServiceExt,
     model::{
@@ -14,7 +14,6 @@ use rmcp::{
     service::RequestContext,
 };
 use serde_json::{Value, json};
-use tokio::net::unix::pipe;
 
 /// How many times `sleep` tells of its progress.
 const STEPS: u32 = 5;
@@ -92,8 +91,7 @@ async fn sleep(whole: Duration, context: &RequestContext<RoleServer>) -> Result<
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let reader = pipe::Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
-    let writer = pipe::Sender::from_owned_fd(io::stdout().as_fd().try_clone_to_owned()?)?;
+    let (reader, writer) = io::stdio::open()?;
     let service = Tools.serve(Link::pair(Newline::new(), reader, writer)).await?;
     service.waiting().await?;
     Ok(())
