@@ -117,11 +117,16 @@ class Case:
         return endpoint
 
     def start_client(self, client, scenario, command):
-        recorded = self.recorder(self.near, command)
-        log = open(self.log, "ab")
-        return subprocess.Popen(
-            [*self.rig.clients.get(client, self.rig.probing), scenario, *recorded], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
+        """A client that starts `command`, through the near recorder if that is part of it."""
+        with open(self.log, "ab") as log:
+            return subprocess.Popen(
+                [*self.rig.clients.get(client, self.rig.probing), scenario, *command],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )
+
+    def front(self, endpoint):
+        """What a client believes is its server: a bridge from stdio to `endpoint`, behind the near recorder."""
+        return self.recorder(self.near, self.bridge_command("stdio:", endpoint))
 
     def finish_client(self, process):
         try:
@@ -217,22 +222,16 @@ class Rig:
                     print(f"       | {line[:300]}")
         shutil.rmtree(directory, ignore_errors=True)
 
-    # The cases. Each client is the outermost process; what it believes is its server is `bridge --listen stdio:`.
+    # The cases. Node gives the programs it starts sockets for stdin and stdout, Python pipes: the cases without a
+    # recorder see both, the others pipes only.
 
     def direct(self, client, scenario, server):
-        """No bridge: the peers agree with each other, so whatever fails below is ours."""
+        """No bridge and no recorder."""
         return lambda case: case.run_client(client, scenario, server)
 
-    def own_server(self, client, scenario, server):
-        """A server of this crate, without and then with two bridges in between."""
-
-        def test(case):
-            case.run_client(client, scenario, server)
-            shutil.rmtree(case.near)
-            case.near.mkdir()
-            return self.through(client, scenario, server, "unix")(case)
-
-        return test
+    def embedded(self, client):
+        """The server inside the command, no recorder."""
+        return lambda case: case.run_client(client, "demo", case.bridge_command("stdio:", "demo:"))
 
     def through(self, client, scenario, server, middle):
         """Two bridges joined by `middle`: "unix", or the query of a TCP endpoint."""
@@ -240,7 +239,7 @@ class Rig:
         def test(case):
             target = case.server(server)
             endpoint = case.unix_bridge(target) if middle == "unix" else case.tcp_bridge(target, middle)
-            case.run_client(client, scenario, case.bridge_command("stdio:", endpoint))
+            case.run_client(client, scenario, case.front(endpoint))
             return f", {case.compare():,} bytes the same at both ends"
 
         return test
@@ -249,18 +248,13 @@ class Rig:
         """All clients at once through one listener: each has a server of its own and sees only its own bytes."""
 
         def test(case):
-            endpoint = case.unix_bridge(case.server(server))
-            front = case.bridge_command("stdio:", endpoint)
+            front = case.front(case.unix_bridge(case.server(server)))
             running = [case.start_client(client, scenario, front) for client in self.clients for _ in range(2)]
             for process in running:
                 case.finish_client(process)
             return f", {case.compare(len(running)):,} bytes the same at both ends"
 
         return test
-
-    def embedded(self, client, connect):
-        """The server inside the command."""
-        return lambda case: case.run_client(client, "demo", case.bridge_command("stdio:", connect))
 
     def killed(self, what):
         """SIGKILL of one end in mid-session: everything behind it ends too, and nothing hangs."""
@@ -298,7 +292,8 @@ class Rig:
 
     def all(self):
         for client in self.clients:
-            self.run(f"{client} directly with server-everything", self.direct(client, "everything", self.everything))
+            # The peers agree with each other, so whatever fails below is ours.
+            self.run(f"{client} with server-everything, nothing between", self.direct(client, "everything", self.everything))
         for client in self.clients:
             self.run(f"{client} over a Unix socket to server-everything",
                      self.through(client, "everything", self.everything, "unix"))
@@ -310,10 +305,13 @@ class Rig:
                      self.through(client, "everything", self.everything, query))
         self.run("six clients at once through one listener", self.together("everything", self.everything))
         for client in self.clients:
-            self.run(f"{client} with demo:", self.embedded(client, "demo:"))
+            self.run(f"{client} with demo:", self.embedded(client))
         if self.rmcp:
             for client in self.clients:
-                self.run(f"{client} with the rmcp example", self.own_server(client, "rmcp", [self.rmcp]))
+                self.run(f"{client} with the rmcp example", self.direct(client, "rmcp", [self.rmcp]))
+            for client in self.clients:
+                self.run(f"{client} over a Unix socket to the rmcp example",
+                         self.through(client, "rmcp", [self.rmcp], "unix"))
         for what in ("front", "server", "back"):
             self.run(f"SIGKILL of the {what} in mid-session", self.killed(what))
 
