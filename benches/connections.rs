@@ -21,12 +21,12 @@ use std::{
 };
 
 use framewire::{Link, codec::Newline};
-use futures::{SinkExt, StreamExt};
+use futures::{FutureExt, SinkExt, StreamExt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncWriteExt},
     net::{TcpListener, UnixListener},
 };
 use tokio_util::codec::{Framed, LinesCodec};
@@ -82,7 +82,7 @@ fn main() {
     let mut all = Vec::new();
     for medium in ["tcp", "unix"] {
         println!(
-            "### {medium}, {links} links\n\n| server | RSS per link before / after use / closed, B | heap before / after / closed, B | blocks | of it the task's future | heap over the bare task, split socket |\n|---|---|---|---|---|---|"
+            "### {medium}, {links} links\n\n| server | RSS per link before / after use / closed, B | heap before / after / closed, B | blocks | the task's future | heap over the bare task, split socket |\n|---|---|---|---|---|---|"
         );
         let mut bare = None;
         for kind in KINDS {
@@ -175,13 +175,20 @@ impl Server {
         for _ in 0..2_000 {
             let answer = self.ask();
             if answer.links == links {
-                // What ends behind the last task, and the flusher of ours, has run by then.
-                thread::sleep(Duration::from_millis(50));
-                return self.ask();
+                return answer;
             }
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(1));
         }
         panic!("the server does not come to {links} links");
+    }
+}
+
+impl Server {
+    /// As `ask_until`, once what ends behind the last task, such as a flusher of ours, has run too.
+    fn settled(&mut self, links: usize) -> Answer {
+        self.ask_until(links);
+        thread::sleep(Duration::from_millis(50));
+        self.ask_until(links)
     }
 }
 
@@ -247,16 +254,22 @@ fn measure(kind: &str, medium: &str, links: usize) -> Row {
     echo_once(&mut *first);
     server.ask_until(1);
     first.reset();
-    let zero = server.ask_until(0);
-    let mut sockets: Vec<_> = (0..links).map(|_| connect()).collect();
-    let idle = server.ask_until(links);
+    let zero = server.settled(0);
+    let mut sockets = Vec::with_capacity(links);
+    while sockets.len() < links {
+        sockets.push(connect());
+        // A full backlog drops connection attempts, which are repeated a second later.
+        if sockets.len() % 256 == 0 {
+            server.ask_until(sockets.len());
+        }
+    }
+    let idle = server.settled(links);
     for socket in &mut sockets {
         echo_once(&mut **socket);
     }
-    thread::sleep(Duration::from_millis(50));
-    let used = server.ask_until(links);
+    let used = server.settled(links);
     sockets.into_iter().for_each(Socket::reset);
-    let closed = server.ask_until(0);
+    let closed = server.settled(0);
     let future = used.future;
     let count = links as f64;
     let each =
@@ -295,11 +308,26 @@ macro_rules! serve_all {
                 }
                 "framewire" => {
                     let (reader, writer) = stream.into_split();
-                    start(link(Link::pair(Newline::default(), reader, writer)));
+                    let mut link = Link::pair(Newline::default(), reader, writer);
+                    // Not an `async fn` that takes the link: its future would hold the link twice.
+                    start(async move {
+                        while let Ok(message) = link.receive().await {
+                            if link.send(&message).await.is_err() {
+                                break;
+                            }
+                        }
+                    });
                 }
                 "framewire, lent halves" => {
                     let (reader, writer) = stream.into_split();
-                    start(lent(Link::pair(Newline::default(), reader, writer)));
+                    let (mut sender, mut receiver) = Link::pair(Newline::default(), reader, writer).split();
+                    start(async move {
+                        while let Ok(message) = receiver.receive_lent().await {
+                            if sender.send(message).await.is_err() {
+                                break;
+                            }
+                        }
+                    });
                 }
                 "Framed LinesCodec" => start(async move {
                     let mut framed = Framed::new(stream, LinesCodec::new());
@@ -346,19 +374,10 @@ fn serve(kind: &str, medium: &str, place: &str) -> ! {
 fn start<F: Future<Output = ()> + Send + 'static>(task: F) {
     FUTURE.store(size_of_val(&task), Relaxed);
     LINKS.fetch_add(1, Relaxed);
-    tokio::spawn(async move {
-        let _counted = Uncount;
-        task.await;
-    });
-}
-
-/// Takes one link off the count when it is dropped.
-struct Uncount;
-
-impl Drop for Uncount {
-    fn drop(&mut self) {
+    // Not an `async` block: that would hold the task twice.
+    tokio::spawn(task.map(|()| {
         LINKS.fetch_sub(1, Relaxed);
-    }
+    }));
 }
 
 /// One read and one write through the stack; false when the connection has ended.
@@ -368,31 +387,6 @@ fn pass(read: impl Fn(&mut [u8]) -> io::Result<usize>, write: impl Fn(&[u8]) -> 
         Ok(0) => false,
         Ok(got) => write(&buffer[..got]).is_ok(),
         Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-    }
-}
-
-async fn link<R, W>(mut link: Link<Newline, R, W>)
-where
-    R: AsyncRead + Unpin + Send,
-    W: AsyncWrite + Unpin + Send + 'static,
-{
-    while let Ok(message) = link.receive().await {
-        if link.send(&message).await.is_err() {
-            break;
-        }
-    }
-}
-
-async fn lent<R, W>(link: Link<Newline, R, W>)
-where
-    R: AsyncRead + Unpin + Send,
-    W: AsyncWrite + Unpin + Send + 'static,
-{
-    let (mut sender, mut receiver) = link.split();
-    while let Ok(message) = receiver.receive_lent().await {
-        if sender.send(message).await.is_err() {
-            break;
-        }
     }
 }
 
