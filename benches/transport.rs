@@ -2,7 +2,7 @@
 //! process of its own, under the same load in the same run.
 //!
 //! `cargo bench --bench transport -- [WORD...] [--sizes 100,1024,ping] [--rounds 5] [--ms 300] [--window 64]
-//! [--quick] [--light] [--no-awake] [--pin] [--json FILE]`
+//! [--quick] [--light] [--no-build] [--no-awake] [--pin] [--json FILE]`
 //!
 //! Words keep the servers whose label contains one of them, and the byte echo they are compared with. Rounds go
 //! through all servers of a cell in turn, so that what else the machine does hits all alike; a ratio is the median of
@@ -87,6 +87,7 @@ struct Plan {
     time: Duration,
     window: usize,
     heavy: bool,
+    build: bool,
     awake: bool,
     pin: bool,
     json: Option<PathBuf>,
@@ -101,6 +102,7 @@ impl Plan {
             time: Duration::from_millis(300),
             window: 64,
             heavy: true,
+            build: true,
             awake: true,
             pin: false,
             json: None,
@@ -115,6 +117,7 @@ impl Plan {
                     plan.time = Duration::from_millis(100);
                 }
                 "--light" => plan.heavy = false,
+                "--no-build" => plan.build = false,
                 "--no-awake" => plan.awake = false,
                 "--pin" => plan.pin = true,
                 "--rounds" => plan.rounds = value().parse().expect("a number of rounds"),
@@ -156,6 +159,9 @@ impl Programs {
         let target = env::current_exe().expect("the path of this program");
         let target = target.ancestors().nth(3).expect("a target directory").to_path_buf();
         let cargo = |args: &[&str]| {
+            if !plan.build {
+                return true;
+            }
             let status = Command::new(env!("CARGO"))
                 .args(["build", "--release", "--quiet", "--target-dir"])
                 .arg(&target)
@@ -179,7 +185,7 @@ impl Programs {
     /// Where the program of a command line is; its first word is a rival's binary or `ours`.
     fn find(&self, line: &str) -> Option<PathBuf> {
         match line.split(' ').next()? {
-            "ours" => self.ours.clone(),
+            "ours" => self.ours.clone().filter(|program| program.exists()),
             rival => Some(self.rivals.join(rival)).filter(|program| program.exists()),
         }
     }

@@ -1,13 +1,14 @@
 //! Sends every message back, over whatever it is told to: the smallest server there is, and the one that
 //! `benches/transport.rs` measures.
 //!
-//! `cargo run --example echo -- --transport pipe|unix|tcp [--addr PATH|HOST:PORT] [--receive owned|lent]`
+//! `cargo run --example echo -- --transport pipe|unix|tcp [--addr PATH|HOST:PORT] [--framing newline|length]
+//! [--receive owned|lent]`
 
 use std::{env, io, os::fd::AsFd};
 
 use framewire::{
     Error, Link,
-    codec::{Codec, Newline},
+    codec::{Codec, LengthPrefix, Newline},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -69,7 +70,7 @@ impl Args {
             match name.as_str() {
                 "--transport" => parsed.transport = value,
                 "--addr" => parsed.addr = value,
-                "--framing" if value == "newline" => parsed.framing = value,
+                "--framing" if ["newline", "length"].contains(&value.as_str()) => parsed.framing = value,
                 "--receive" => parsed.lent = value == "lent",
                 _ => return Err(format!("{name} {value} is not understood")),
             }
@@ -83,6 +84,8 @@ impl Args {
         W: AsyncWrite + Unpin + Send + 'static,
     {
         let ended = match (self.framing.as_str(), self.lent) {
+            ("length", false) => echo(LengthPrefix::default(), reader, writer).await,
+            ("length", true) => echo_lent(LengthPrefix::default(), reader, writer).await,
             (_, false) => echo(Newline::default(), reader, writer).await,
             (_, true) => echo_lent(Newline::default(), reader, writer).await,
         };
