@@ -369,10 +369,13 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
 
     /// Sees to it that somebody will write what was just queued.
     #[inline]
-    fn attend(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>, cork: bool) -> Enqueued {
-        if !cork || queue.armed {
-            return Enqueued::Done;
-        }
+    fn attend(self: &Arc<Self>, queue: MutexGuard<'_, Queue>, cork: bool) -> Enqueued {
+        if !cork || queue.armed { Enqueued::Done } else { self.arm(queue) }
+    }
+
+    /// Tells the flusher of the first frame of a batch.
+    #[inline(never)]
+    fn arm(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>) -> Enqueued {
         match &queue.flusher {
             FlusherState::Running(waker) => {
                 // Not under the lock: the flusher may run at once on another thread.
