@@ -20,7 +20,8 @@ pub struct LinkConfig {
     pub frame: Option<Duration>,
     /// How long queued bytes may wait without any of them leaving. Default: no limit.
     pub write: Option<Duration>,
-    /// How long a close may take. Default: 5 s.
+    /// How long a close may take, and how long what is queued may wait for the peer to read once the link was dropped.
+    /// Default: 5 s.
     pub close: Option<Duration>,
     /// Bytes queued for writing above which sending waits. Default: 256 KiB.
     pub write_high_water: usize,

@@ -54,6 +54,8 @@ pub(super) struct Outbox<W> {
     pub(super) high_water: usize,
     pause_reading: bool,
     write_deadline: Option<Duration>,
+    /// How long what is queued may still wait to leave once both halves are gone.
+    linger: Option<Duration>,
     buffers: BufferManager,
 }
 
@@ -221,6 +223,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
             high_water: config.write_high_water,
             pause_reading: config.pause_reading,
             write_deadline: config.write,
+            linger: config.close,
             buffers: config.buffers.clone(),
         });
         (Half(Arc::clone(&outbox)), Half(outbox))
@@ -915,8 +918,10 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Future for Flusher<W> {
             return Poll::Ready(());
         }
         let (blocked, written) = (queue.blocked, queue.written);
+        // A link that is gone does not wait for ever for a peer that does not read.
+        let linger = if queue.halves == 0 { outbox.linger } else { None };
         drop(queue);
-        match outbox.write_deadline {
+        match outbox.write_deadline.or(linger) {
             Some(after) if blocked => this.poll_deadline(after, written, cx),
             _ => {
                 this.deadline = None;
