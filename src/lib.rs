@@ -3,6 +3,8 @@
 
 pub mod buffer;
 pub mod codec;
+#[cfg(feature = "net")]
+pub mod endpoint;
 pub mod error;
 mod frame;
 #[cfg(feature = "link")]
