@@ -8,6 +8,8 @@ pub mod endpoint;
 pub mod error;
 mod frame;
 #[cfg(feature = "link")]
+pub mod gateway;
+#[cfg(feature = "link")]
 pub mod io;
 pub mod limits;
 #[cfg(feature = "link")]
