@@ -3,8 +3,12 @@
 
 pub mod buffer;
 pub mod codec;
+#[cfg(feature = "net")]
+pub mod endpoint;
 pub mod error;
 mod frame;
+#[cfg(feature = "link")]
+pub mod gateway;
 #[cfg(feature = "link")]
 pub mod io;
 pub mod limits;

@@ -1,2 +1,7 @@
-//! The `framewire` command.
-fn main() {}
+//! The `framewire` command. Everything is in [`cli`].
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

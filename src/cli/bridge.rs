@@ -1,0 +1,185 @@
+//! `framewire bridge`: any endpoint to any other.
+
+use std::{ffi::OsString, time::Duration};
+
+use clap::Args;
+use framewire::{
+    endpoint::{Address, Endpoint, Size},
+    gateway::Bridge,
+};
+
+use super::{
+    exit::Failure,
+    open::{self, Listener},
+    quantity,
+    session::{self, Plan},
+    tap::Tap,
+};
+
+/// Join endpoints: each client that connects gets a backend of its own
+///
+/// Messages pass as they are, whatever the framing of either side. Two --connect and no --listen join two outgoing
+/// ends once.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  framewire bridge --listen tcp://127.0.0.1:9110 --connect demo:
+  framewire bridge --listen unix:/run/user/1000/mcp.sock -- npx -y @modelcontextprotocol/server-everything
+  framewire bridge --listen stdio: --connect unix:/run/user/1000/mcp.sock
+  framewire bridge --listen 'tcp://[::1]:9110?framing=content-length' --connect exec:my-server")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) ends: Ends,
+
+    #[command(flatten)]
+    pub(crate) limits: Limits,
+
+    /// Write logs as JSON, one object per line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The endpoints to join.
+#[derive(Debug, Args)]
+pub(crate) struct Ends {
+    /// Where clients connect; may repeat
+    #[arg(short, long, value_name = "ENDPOINT")]
+    listen: Vec<Endpoint>,
+
+    /// Where each of them is connected to
+    #[arg(short, long, value_name = "ENDPOINT")]
+    connect: Vec<Endpoint>,
+
+    /// The command of an exec endpoint; --connect exec: may then be left out
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// How much, and how long.
+#[derive(Debug, Args)]
+pub(crate) struct Limits {
+    /// Largest message, both ways; larger ones are dropped and the connection goes on
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = quantity::size)]
+    max_message_size: Size,
+
+    /// Connections at once; more are refused
+    #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    max_connections: usize,
+
+    /// How long connections may take to end after SIGINT or SIGTERM
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = quantity::duration)]
+    drain_timeout: Duration,
+
+    /// How long a backend may be silent after its client has ended
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = quantity::duration)]
+    linger: Duration,
+}
+
+/// The endpoints of a command line that makes sense.
+enum Shape {
+    Serve(Vec<Endpoint>, Endpoint),
+    Join(Endpoint, Endpoint),
+}
+
+pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    start(arguments.ends, &arguments.limits, None)
+}
+
+/// Runs a bridge, with a tap on it if there is one.
+pub(crate) fn start(ends: Ends, limits: &Limits, tap: Option<Tap>) -> Result<(), Failure> {
+    let shape = shape(ends)?;
+    let mut bridge = Bridge::default();
+    bridge.linger = limits.linger;
+    let max = limits.max_message_size.0;
+    let plan = |backend| Plan {
+        backend,
+        max_message_size: max,
+        max_connections: limits.max_connections,
+        drain_timeout: limits.drain_timeout,
+        bridge,
+        tap,
+    };
+    let runtime = runtime()?;
+    let done = runtime.block_on(async {
+        match shape {
+            Shape::Serve(listen, backend) => {
+                let mut listeners = Vec::new();
+                for endpoint in &listen {
+                    listeners.push(Listener::bind(endpoint, max).await?);
+                }
+                session::serve(listeners, plan(backend)).await
+            }
+            Shape::Join(first, second) => {
+                let ends = (open::connect(&first, max, 1).await?, open::connect(&second, max, 1).await?);
+                session::join(ends.0, ends.1, plan(second)).await
+            }
+        }
+    });
+    // Nothing that is still blocked somewhere may keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    done
+}
+
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::runtime)
+}
+
+/// Puts the command where an `exec:` without one stands.
+pub(crate) fn with_command(mut endpoint: Endpoint, command: &mut Vec<OsString>) -> Result<Endpoint, Failure> {
+    if let Address::Exec(words) = &mut endpoint.address {
+        match (words.is_empty(), command.is_empty()) {
+            (true, true) => {
+                return Err(Failure::usage(
+                    "exec: needs a command: exec:COMMAND ARGS, or '-- COMMAND ARGS' at the end of the line",
+                ));
+            }
+            (true, false) => *words = std::mem::take(command),
+            (false, _) => {}
+        }
+    }
+    Ok(endpoint)
+}
+
+fn shape(ends: Ends) -> Result<Shape, Failure> {
+    let Ends { listen, mut connect, mut command } = ends;
+    let has_command = !command.is_empty();
+    if has_command && connect.len() < if listen.is_empty() { 2 } else { 1 } {
+        let open =
+            |endpoint: &Endpoint| matches!(&endpoint.address, Address::Exec(words) if words.is_empty());
+        if !connect.iter().any(open) {
+            connect.push(Endpoint::new(Address::Exec(Vec::new())));
+        }
+    }
+    let mut backends = Vec::new();
+    for endpoint in connect {
+        backends.push(with_command(endpoint, &mut command)?);
+    }
+    if has_command && !command.is_empty() {
+        return Err(Failure::usage(
+            "'-- COMMAND' has no place: --connect names another endpoint (use --connect exec:, or leave one of them out)",
+        ));
+    }
+    let stdio = listen.iter().chain(&backends).filter(|endpoint| endpoint.address == Address::Stdio).count();
+    if stdio > 1 {
+        return Err(Failure::usage("stdio: can be used only once: there is one standard input and output"));
+    }
+    let mut backends = backends.into_iter();
+    match (listen.is_empty(), backends.next(), backends.next(), backends.next()) {
+        (false, Some(backend), None, None) => {
+            if backend.address == Address::Stdio {
+                return Err(Failure::usage(
+                    "--connect stdio: can serve only one client: use --listen stdio: instead",
+                ));
+            }
+            Ok(Shape::Serve(listen, backend))
+        }
+        (true, Some(first), Some(second), None) => Ok(Shape::Join(first, second)),
+        (_, None, ..) => Err(Failure::usage(
+            "--connect ENDPOINT is missing: where should messages go? (try --connect demo:, or '-- COMMAND ARGS')",
+        )),
+        (true, Some(_), None, _) => Err(Failure::usage(
+            "--listen ENDPOINT is missing: where do clients connect? (try --listen stdio:; two --connect join two ends)",
+        )),
+        _ => Err(Failure::usage("too many --connect: one with --listen, two without")),
+    }
+}

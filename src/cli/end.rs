@@ -1,0 +1,207 @@
+//! [`AnyLink`]: the one link type of the command. Which transport and which framing it is on is an enum below it, so
+//! that the bridge exists once in the program, and a message costs one branch and no allocation.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+#[cfg(unix)]
+use framewire::io::{child, unix};
+use framewire::{
+    Link,
+    codec::{
+        Codec, ContentLength, ContentLengthDecoder, ContentLengthEncoder, Decode, Encode, LengthPrefix,
+        LengthPrefixDecoder, LengthPrefixEncoder, Newline, NewlineDecoder, NewlineEncoder, Step, Wrap,
+    },
+    endpoint::Framing,
+    error::{Rejection, Violation},
+    io::{memory, stdio, tcp},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A link on any transport with any framing.
+pub(crate) type AnyLink = Link<AnyCodec, AnyReader, AnyWriter>;
+
+/// Any framing of a byte stream.
+#[derive(Debug, Clone)]
+pub(crate) enum AnyCodec {
+    Newline(Newline),
+    Length(LengthPrefix),
+    ContentLength(ContentLength),
+}
+
+impl AnyCodec {
+    /// `framing`, with `max` bytes of payload as the limit both ways.
+    pub(crate) fn new(framing: Framing, max: usize) -> Self {
+        match framing {
+            Framing::Length => Self::Length(LengthPrefix::new().max_size(max)),
+            Framing::ContentLength => Self::ContentLength(ContentLength::new().max_size(max)),
+            _ => Self::Newline(Newline::new().max_size(max)),
+        }
+    }
+}
+
+impl Codec for AnyCodec {
+    type Decoder = AnyDecoder;
+    type Encoder = AnyEncoder;
+
+    fn split(self) -> (AnyDecoder, AnyEncoder) {
+        match self {
+            Self::Newline(codec) => {
+                let (decoder, encoder) = codec.split();
+                (AnyDecoder::Newline(decoder), AnyEncoder::Newline(encoder))
+            }
+            Self::Length(codec) => {
+                let (decoder, encoder) = codec.split();
+                (AnyDecoder::Length(decoder), AnyEncoder::Length(encoder))
+            }
+            Self::ContentLength(codec) => {
+                let (decoder, encoder) = codec.split();
+                (AnyDecoder::ContentLength(decoder), AnyEncoder::ContentLength(encoder))
+            }
+        }
+    }
+}
+
+/// Any framing's decoder.
+#[derive(Debug)]
+pub(crate) enum AnyDecoder {
+    Newline(NewlineDecoder),
+    Length(LengthPrefixDecoder),
+    ContentLength(ContentLengthDecoder),
+}
+
+impl Decode for AnyDecoder {
+    #[inline]
+    fn decode(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
+        match self {
+            Self::Newline(decoder) => decoder.decode(src),
+            Self::Length(decoder) => decoder.decode(src),
+            Self::ContentLength(decoder) => decoder.decode(src),
+        }
+    }
+
+    fn decode_eof(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
+        match self {
+            Self::Newline(decoder) => decoder.decode_eof(src),
+            Self::Length(decoder) => decoder.decode_eof(src),
+            Self::ContentLength(decoder) => decoder.decode_eof(src),
+        }
+    }
+}
+
+/// Any framing's encoder.
+#[derive(Debug)]
+pub(crate) enum AnyEncoder {
+    Newline(NewlineEncoder),
+    Length(LengthPrefixEncoder),
+    ContentLength(ContentLengthEncoder),
+}
+
+impl Encode for AnyEncoder {
+    #[inline]
+    fn overhead(&self) -> usize {
+        match self {
+            Self::Newline(encoder) => encoder.overhead(),
+            Self::Length(encoder) => encoder.overhead(),
+            Self::ContentLength(encoder) => encoder.overhead(),
+        }
+    }
+
+    #[inline]
+    fn encode(&mut self, payload: &[u8], dst: &mut [u8]) -> Result<usize, Rejection> {
+        match self {
+            Self::Newline(encoder) => encoder.encode(payload, dst),
+            Self::Length(encoder) => encoder.encode(payload, dst),
+            Self::ContentLength(encoder) => encoder.encode(payload, dst),
+        }
+    }
+
+    fn wrap(&mut self, parts: &[IoSlice<'_>]) -> Result<Option<Wrap>, Rejection> {
+        match self {
+            Self::Newline(encoder) => encoder.wrap(parts),
+            Self::Length(encoder) => encoder.wrap(parts),
+            Self::ContentLength(encoder) => encoder.wrap(parts),
+        }
+    }
+}
+
+/// Any transport's reader.
+#[derive(Debug)]
+pub(crate) enum AnyReader {
+    Stdio(stdio::Stdin),
+    #[cfg(unix)]
+    Child(child::ChildReader),
+    Tcp(tcp::TcpReader),
+    #[cfg(unix)]
+    Unix(unix::UnixReader),
+    Memory(memory::MemoryReader),
+}
+
+/// Any transport's writer.
+#[derive(Debug)]
+pub(crate) enum AnyWriter {
+    Stdio(stdio::Stdout),
+    #[cfg(unix)]
+    Child(child::ChildWriter),
+    Tcp(tcp::TcpWriter),
+    #[cfg(unix)]
+    Unix(unix::UnixWriter),
+    Memory(memory::MemoryWriter),
+}
+
+/// The same call, whichever it is.
+macro_rules! each {
+    ($of:ident, $any:expr, $end:ident => $call:expr) => {
+        match $any {
+            $of::Stdio($end) => $call,
+            #[cfg(unix)]
+            $of::Child($end) => $call,
+            $of::Tcp($end) => $call,
+            #[cfg(unix)]
+            $of::Unix($end) => $call,
+            $of::Memory($end) => $call,
+        }
+    };
+}
+
+impl AsyncRead for AnyReader {
+    #[inline]
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        each!(Self, self.get_mut(), end => Pin::new(end).poll_read(cx, buffer))
+    }
+}
+
+impl AsyncWrite for AnyWriter {
+    #[inline]
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        each!(Self, self.get_mut(), end => Pin::new(end).poll_write(cx, bytes))
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        each!(Self, self.get_mut(), end => Pin::new(end).poll_write_vectored(cx, parts))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        each!(Self, self, end => end.is_write_vectored())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(Self, self.get_mut(), end => Pin::new(end).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(Self, self.get_mut(), end => Pin::new(end).poll_shutdown(cx))
+    }
+}

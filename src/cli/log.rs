@@ -1,0 +1,77 @@
+//! Logs, on stderr only: stdout may carry messages.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::{EnvFilter, fmt};
+
+/// Which logs: `FRAMEWIRE_LOG`, as tracing's filters are written; else what `-v` and `-q` say.
+pub(crate) fn start(verbose: u8, quiet: bool, json: bool) {
+    let level = match (quiet, verbose) {
+        (true, _) => "error",
+        (false, 0) => "info",
+        (false, 1) => "debug",
+        (false, _) => "trace",
+    };
+    let filter = std::env::var("FRAMEWIRE_LOG").ok().filter(|filter| !filter.is_empty());
+    let mut wrong = None;
+    let filter = match filter.as_deref().map(EnvFilter::try_new) {
+        Some(Ok(filter)) => filter,
+        Some(Err(error)) => {
+            wrong = Some(error);
+            EnvFilter::new(level)
+        }
+        None => EnvFilter::new(level),
+    };
+    let logs = fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    if json {
+        logs.json().flatten_event(true).init();
+    } else {
+        logs.with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()).init();
+    }
+    if let Some(error) = wrong {
+        tracing::warn!("FRAMEWIRE_LOG is ignored: {error}");
+    }
+}
+
+/// Peer bytes for a log or a screen: escaped, and cut at `limit` bytes.
+pub(crate) fn preview(bytes: &[u8], limit: usize) -> String {
+    let mut text = String::new();
+    let (head, cut) = match bytes.get(..limit) {
+        Some(head) if bytes.len() > limit => (head, true),
+        _ => (bytes, false),
+    };
+    for chunk in head.utf8_chunks() {
+        for char in chunk.valid().chars() {
+            match char {
+                '"' | '\'' => text.push(char),
+                // Text that is displayed in another order than it was sent is escaped too.
+                '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                    text.extend(char.escape_unicode());
+                }
+                char => text.extend(char.escape_debug()),
+            }
+        }
+        text.extend(
+            chunk.invalid().iter().flat_map(|byte| format!("\\x{byte:02x}").into_bytes()).map(char::from),
+        );
+    }
+    if cut {
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::preview;
+
+    #[test]
+    fn peer_bytes_are_shown_safely() {
+        assert_eq!(preview(b"{\"id\":1}", 80), "{\"id\":1}");
+        assert_eq!(preview(b"a\x1b[31m\xff\r", 80), "a\\u{1b}[31m\\xff\\r");
+        assert_eq!(preview("abc\u{202e}".as_bytes(), 80), "abc\\u{202e}");
+        assert_eq!(preview(b"abcdef", 3), "abc…");
+        assert_eq!(preview(b"abc", 3), "abc");
+        assert_eq!(preview("aé".as_bytes(), 2), "a\\xc3…");
+    }
+}

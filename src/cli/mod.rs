@@ -1,0 +1,117 @@
+//! The `framewire` command: arguments, logs, exit codes, and one file per subcommand.
+//!
+//! Uses the library's public API; nothing uses this.
+
+use std::process::ExitCode;
+
+use clap::{ArgAction, Parser, Subcommand};
+
+mod bench;
+mod bridge;
+mod builtin;
+mod demo;
+mod end;
+mod exit;
+mod log;
+mod open;
+mod probe;
+mod quantity;
+mod serve;
+mod session;
+mod signals;
+mod tap;
+
+use exit::Failure;
+
+/// Moves MCP messages between transports, byte for byte.
+#[derive(Debug, Parser)]
+#[command(name = "framewire", version, max_term_width = 100, after_help = exit::HELP, after_long_help = LONG)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+
+    /// Say more on stderr; twice for every connection's details
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    verbose: u8,
+
+    /// Say only what went wrong
+    #[arg(short, long, global = true)]
+    quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Bridge(bridge::Arguments),
+    Tap(tap::Arguments),
+    Probe(probe::Arguments),
+    Bench(bench::Arguments),
+    #[command(name = "__serve", hide = true)]
+    Serve(serve::Arguments),
+}
+
+/// Endpoints and exit codes, below the long help.
+const LONG: &str = "\
+Endpoints:
+  stdio:                   this process's own stdin and stdout
+  exec:COMMAND ARGS        a child process per connection; quotes as in a shell, but no shell
+                           (or '-- COMMAND ARGS' at the end of the line)
+  tcp://HOST:PORT          TCP; IPv6 addresses in brackets
+  unix:PATH                a Unix socket
+  demo:                    a small MCP server inside this program
+  echo:                    sends each message back
+Options of an endpoint:
+  ?framing=newline         one message per line (the default)
+  ?framing=length          a big-endian length of four bytes before each message
+  ?framing=content-length  a Content-Length header before each message
+  ?max-message-size=64KiB  a limit for this endpoint alone
+  They follow the endpoint, joined by '&'; for exec they stand before the colon:
+  exec?framing=length:COMMAND
+
+Exit codes:
+  0    done; also after SIGINT or SIGTERM when everything under way was delivered
+  1    something failed while running
+  2    the command line is wrong
+  3    cannot listen (port in use, bad socket path, ...)
+  4    cannot connect, or the other end gives no proper answer
+  5    the child process failed or could not be started
+  130  stopped by a second SIGINT; 143 by a second SIGTERM
+
+Environment:
+  FRAMEWIRE_LOG            which logs: error, warn, info, debug, trace; overrides -v and -q";
+
+/// Runs the command that the process was started with.
+pub(crate) fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let Arguments { command, verbose, quiet } = arguments;
+    let json = matches!(
+        &command,
+        Command::Bridge(bridge::Arguments { json: true, .. })
+            | Command::Tap(tap::Arguments { json: true, .. })
+    );
+    log::start(verbose, quiet, json);
+    let done = match command {
+        Command::Bridge(arguments) => bridge::run(arguments),
+        Command::Tap(arguments) => tap::run(arguments),
+        Command::Probe(arguments) => probe::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(text) = failure.text() {
+                tracing::error!("{text}");
+            }
+            failure.code()
+        }
+    }
+}
+
+/// Prints a result on stdout. A reader that has gone is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::runtime(error)),
+        _ => Ok(()),
+    }
+}

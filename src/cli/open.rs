@@ -1,0 +1,265 @@
+//! Opens what an endpoint names: connects, starts or listens. Errors are written for the person at the prompt.
+
+use std::{ffi::OsString, io, time::Duration};
+
+#[cfg(unix)]
+use framewire::io::{
+    child::{ChildBuilder, ChildHandle, ChildStderr},
+    unix,
+};
+use framewire::{
+    Link,
+    codec::{Codec, Decode, Encode},
+    endpoint::{Address, Endpoint},
+    io::{
+        stdio::{self, Stdin, Stdout},
+        tcp,
+    },
+};
+#[cfg(unix)]
+use tracing::{debug, info, warn};
+
+#[cfg(unix)]
+use super::log;
+use super::{
+    builtin::{self, Builtin},
+    end::{AnyCodec, AnyLink, AnyReader, AnyWriter},
+    exit::Failure,
+};
+
+/// How long a connect or the start of a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of a line of a child's stderr that are logged.
+#[cfg(unix)]
+const MAX_STDERR_LINE: usize = 2048;
+
+/// How long a child may take to exit once the connection is over: its input was closed long before.
+#[cfg(unix)]
+const STDIN_GRACE: Duration = Duration::from_millis(500);
+
+/// An end that is open.
+pub(crate) struct Opened {
+    pub(crate) link: AnyLink,
+    /// The process behind it, if one was started.
+    #[cfg(unix)]
+    pub(crate) child: Option<ChildHandle>,
+    /// Who it is, for logs.
+    pub(crate) peer: String,
+}
+
+/// What listens.
+pub(crate) struct Listener {
+    endpoint: Endpoint,
+    max: usize,
+    kind: Kind,
+}
+
+enum Kind {
+    /// Serves once.
+    Stdio(bool),
+    Tcp(tcp::Listener),
+    #[cfg(unix)]
+    Unix(unix::Listener),
+}
+
+fn limit(endpoint: &Endpoint, max: usize) -> usize {
+    endpoint.max_message_size.unwrap_or(max)
+}
+
+fn codec(endpoint: &Endpoint, max: usize) -> AnyCodec {
+    AnyCodec::new(endpoint.framing.unwrap_or_default(), limit(endpoint, max))
+}
+
+impl Listener {
+    /// Listens on `endpoint`, whose messages have at most `max` bytes.
+    pub(crate) async fn bind(endpoint: &Endpoint, max: usize) -> Result<Self, Failure> {
+        let mut named = endpoint.clone();
+        let cannot =
+            |error: io::Error| Failure::Listen(format!("cannot listen on {endpoint}: {}", listening(&error)));
+        let kind = match &endpoint.address {
+            Address::Stdio => Kind::Stdio(false),
+            Address::Tcp { host, port } => {
+                let listener = tcp::Listener::bind((host.as_str(), *port)).await.map_err(cannot)?;
+                if let (Ok(bound), Address::Tcp { port, .. }) = (listener.local_addr(), &mut named.address) {
+                    *port = bound.port();
+                }
+                Kind::Tcp(listener)
+            }
+            #[cfg(unix)]
+            Address::Unix(path) => Kind::Unix(unix::Listener::bind(path).map_err(cannot)?),
+            _ => {
+                let scheme = endpoint.scheme();
+                return Err(Failure::usage(format!(
+                    "{scheme}: cannot listen; stdio:, tcp://HOST:PORT and unix:PATH can (did you mean --connect {endpoint}?)"
+                )));
+            }
+        };
+        Ok(Self { endpoint: named, max, kind })
+    }
+
+    /// What it listens on, with the port that the system chose.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The next connection; `None` when there will be no more.
+    pub(crate) async fn accept(&mut self) -> io::Result<Option<Opened>> {
+        let codec = codec(&self.endpoint, self.max);
+        let (link, peer) = match &mut self.kind {
+            Kind::Stdio(true) => return Ok(None),
+            Kind::Stdio(served) => {
+                *served = true;
+                (any_stdio(codec)?, "stdio".to_owned())
+            }
+            Kind::Tcp(listener) => {
+                let (reader, writer, peer) = listener.accept().await?;
+                (Link::pair(codec, AnyReader::Tcp(reader), AnyWriter::Tcp(writer)), peer.to_string())
+            }
+            #[cfg(unix)]
+            Kind::Unix(listener) => {
+                let (reader, writer, peer) = listener.accept().await?;
+                let peer = match peer.pid {
+                    Some(pid) => format!("pid {pid} uid {}", peer.uid),
+                    None => format!("uid {}", peer.uid),
+                };
+                (Link::pair(codec, AnyReader::Unix(reader), AnyWriter::Unix(writer)), peer)
+            }
+        };
+        Ok(Some(Opened {
+            link,
+            #[cfg(unix)]
+            child: None,
+            peer,
+        }))
+    }
+
+    /// Whether it will serve no more than one connection.
+    pub(crate) fn serves_once(&self) -> bool {
+        matches!(self.kind, Kind::Stdio(_))
+    }
+}
+
+fn any_stdio(codec: AnyCodec) -> io::Result<AnyLink> {
+    let (reader, writer) = stdio::open()?;
+    Ok(Link::pair(codec, AnyReader::Stdio(reader), AnyWriter::Stdio(writer)))
+}
+
+/// Connects to `endpoint`, or starts what it names, for connection number `connection`.
+pub(crate) async fn connect(endpoint: &Endpoint, max: usize, connection: u64) -> Result<Opened, Failure> {
+    let codec = codec(endpoint, max);
+    let cannot =
+        |error: &io::Error| Failure::Connect(format!("cannot connect to {endpoint}: {}", connecting(error)));
+    #[cfg(unix)]
+    let mut child = None;
+    #[cfg(not(unix))]
+    let _ = connection;
+    let link = match &endpoint.address {
+        Address::Stdio => any_stdio(codec).map_err(|error| Failure::runtime(format!("stdio: {error}")))?,
+        Address::Tcp { port: 0, .. } => {
+            return Err(Failure::usage(format!("{endpoint}: port 0 can only be listened on")));
+        }
+        Address::Tcp { host, port } => {
+            let options = tcp::TcpOptions::default().connect_timeout(CONNECT_TIMEOUT);
+            let (reader, writer) =
+                tcp::connect((host.as_str(), *port), &options).await.map_err(|error| cannot(&error))?;
+            Link::pair(codec, AnyReader::Tcp(reader), AnyWriter::Tcp(writer))
+        }
+        #[cfg(unix)]
+        Address::Unix(path) => {
+            let (reader, writer) = unix::connect(path).await.map_err(|error| cannot(&error))?;
+            Link::pair(codec, AnyReader::Unix(reader), AnyWriter::Unix(writer))
+        }
+        #[cfg(unix)]
+        Address::Exec(command) => {
+            let (reader, writer, started) = start(command, connection)?;
+            child = Some(started);
+            Link::pair(codec, reader, writer)
+        }
+        Address::Demo => builtin::start(Builtin::Demo, limit(endpoint, max)),
+        Address::Echo => builtin::start(Builtin::Echo, limit(endpoint, max)),
+        _ => return Err(Failure::usage(format!("{endpoint}: not built in"))),
+    };
+    #[cfg(unix)]
+    let peer = match &child {
+        Some(child) => format!("pid {}", child.id()),
+        None => endpoint.to_string(),
+    };
+    #[cfg(not(unix))]
+    let peer = endpoint.to_string();
+    Ok(Opened {
+        link,
+        #[cfg(unix)]
+        child,
+        peer,
+    })
+}
+
+impl Opened {
+    /// Closes it and, when a process is behind it, ends that in order: input closed, SIGTERM, SIGKILL.
+    pub(crate) async fn end(mut self) {
+        let _ = self.link.close().await;
+        #[cfg(unix)]
+        if let Some(child) = &self.child {
+            match child.shutdown().await {
+                Ok(exit) => debug!("child {}: {exit}", child.id()),
+                Err(error) => warn!("child {}: {error}", child.id()),
+            }
+        }
+    }
+}
+
+fn listening(error: &io::Error) -> String {
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, NotFound, PermissionDenied};
+    match error.kind() {
+        AddrInUse => {
+            "another program listens there already; stop it or choose another (port 0 picks a free one)"
+                .into()
+        }
+        AddrNotAvailable => "this machine has no such address".into(),
+        PermissionDenied => {
+            "permission denied (ports below 1024 and foreign directories need more rights)".into()
+        }
+        NotFound => "the directory of the socket does not exist".into(),
+        _ => error.to_string(),
+    }
+}
+
+fn connecting(error: &io::Error) -> String {
+    use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied, TimedOut};
+    match error.kind() {
+        ConnectionRefused => "connection refused: nothing listens there. Is the server running?".into(),
+        NotFound => "there is no such socket. Is the server running?".into(),
+        PermissionDenied => "permission denied".into(),
+        TimedOut => format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
+        _ => error.to_string(),
+    }
+}
+
+/// Takes this process's stdin and stdout.
+pub(crate) fn stdio<C>(codec: C) -> io::Result<Link<C, Stdin, Stdout>>
+where
+    C: Codec<Decoder: Decode, Encoder: Encode>,
+{
+    let (reader, writer) = stdio::open()?;
+    Ok(Link::pair(codec, reader, writer))
+}
+
+/// Starts `command`. What it writes to its stderr goes to the log, line by line and escaped, so that the log stays
+/// one, whatever its form.
+#[cfg(unix)]
+fn start(command: &[OsString], connection: u64) -> Result<(AnyReader, AnyWriter, ChildHandle), Failure> {
+    let Some((program, arguments)) = command.split_first() else {
+        return Err(Failure::usage(
+            "exec: needs a command: exec:COMMAND ARGS, or '-- COMMAND ARGS' at the end",
+        ));
+    };
+    let log = move |line: &[u8]| info!(connection, child = log::preview(line, MAX_STDERR_LINE));
+    let (reader, writer, handle) = ChildBuilder::new(program)
+        .args(arguments)
+        .stderr(ChildStderr::Log(Box::new(log)))
+        .stdin_grace(STDIN_GRACE)
+        .spawn()
+        .map_err(|error| Failure::Child(error.to_string()))?;
+    Ok((AnyReader::Child(reader), AnyWriter::Child(writer), handle))
+}

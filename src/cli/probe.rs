@@ -1,0 +1,211 @@
+//! `framewire probe`: does it answer, who is it, how fast.
+
+use std::{ffi::OsString, time::Duration};
+
+use clap::Args;
+use framewire::endpoint::{Endpoint, Size};
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    bridge,
+    end::AnyLink,
+    exit::Failure,
+    log, open,
+    quantity::{self, percentile},
+};
+
+/// Ask an endpoint whether it answers, who it is and how fast
+///
+/// Connects, initializes, pings, and prints percentiles of the round trips. Exit code 4 if there is no proper answer.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  framewire probe tcp://127.0.0.1:9110
+  framewire probe --count 1000 --json unix:/run/user/1000/mcp.sock
+  framewire probe exec: -- npx -y @modelcontextprotocol/server-everything")]
+pub(crate) struct Arguments {
+    /// What to ask
+    endpoint: Endpoint,
+
+    /// The command of an exec: endpoint
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+
+    /// Pings to send, one after the other
+    #[arg(short = 'n', long, default_value_t = 100)]
+    count: u32,
+
+    /// How long each answer may take
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = quantity::duration)]
+    timeout: Duration,
+
+    /// Largest message
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = quantity::size)]
+    max_message_size: Size,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let mut command = arguments.command.clone();
+    let endpoint = bridge::with_command(arguments.endpoint.clone(), &mut command)?;
+    if !command.is_empty() {
+        return Err(Failure::usage(
+            "'-- COMMAND' belongs to exec:, and the endpoint is another or has a command",
+        ));
+    }
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::runtime)?;
+    let found = runtime.block_on(probe(&endpoint, arguments))?;
+    let text = if arguments.json { found.json().to_string() } else { found.text() };
+    super::print(&text)
+}
+
+/// What was found out.
+struct Found {
+    endpoint: String,
+    name: String,
+    version: String,
+    protocol: String,
+    connect: Duration,
+    initialize: Duration,
+    /// Round trips, sorted.
+    pings: Vec<Duration>,
+}
+
+async fn probe(endpoint: &Endpoint, arguments: &Arguments) -> Result<Found, Failure> {
+    let no_answer = |text: String| Failure::Connect(format!("{endpoint}: {text}"));
+    let start = Instant::now();
+    let mut opened = open::connect(endpoint, arguments.max_message_size.0, 1).await?;
+    let connect = start.elapsed();
+    let mut asked = Asked { link: &mut opened.link, timeout: arguments.timeout, id: 0 };
+    let start = Instant::now();
+    let hello = json!({
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": { "name": "framewire-probe", "version": env!("CARGO_PKG_VERSION") },
+    });
+    let hello = asked.ask("initialize", &hello).await.map_err(no_answer)?;
+    let initialize = start.elapsed();
+    let shown = |path| match hello.pointer(path) {
+        Some(Value::String(text)) => log::preview(text.as_bytes(), 80),
+        _ => "?".to_owned(),
+    };
+    let mut found = Found {
+        endpoint: endpoint.to_string(),
+        name: shown("/serverInfo/name"),
+        version: shown("/serverInfo/version"),
+        protocol: shown("/protocolVersion"),
+        connect,
+        initialize,
+        pings: Vec::new(),
+    };
+    asked.tell("notifications/initialized").await.map_err(no_answer)?;
+    for _ in 0..arguments.count {
+        let start = Instant::now();
+        asked.ask("ping", &Value::Null).await.map_err(no_answer)?;
+        found.pings.push(start.elapsed());
+    }
+    found.pings.sort_unstable();
+    opened.end().await;
+    Ok(found)
+}
+
+struct Asked<'a> {
+    link: &'a mut AnyLink,
+    timeout: Duration,
+    id: u64,
+}
+
+impl Asked<'_> {
+    async fn tell(&mut self, method: &str) -> Result<(), String> {
+        let message = json!({ "jsonrpc": "2.0", "method": method }).to_string();
+        self.link.send(message.as_bytes()).await.map_err(|error| error.to_string())
+    }
+
+    /// Sends a request and waits for its answer. What else comes, notifications and requests of the server, is passed
+    /// over; so are lines that are no messages, which some servers print when they start.
+    async fn ask(&mut self, method: &str, params: &Value) -> Result<Value, String> {
+        self.id += 1;
+        let id = self.id;
+        let mut message = json!({ "jsonrpc": "2.0", "id": id, "method": method });
+        if let (Some(message), false) = (message.as_object_mut(), params.is_null()) {
+            message.insert("params".into(), params.clone());
+        }
+        self.link.send(message.to_string().as_bytes()).await.map_err(|error| error.to_string())?;
+        let link = &mut *self.link;
+        let answer = async move {
+            loop {
+                let received = match link.receive_lent().await {
+                    Ok(received) => received,
+                    Err(error) if error.is_fatal() => return Err(format!("no answer to {method}: {error}")),
+                    Err(error) => {
+                        tracing::debug!("{error}");
+                        continue;
+                    }
+                };
+                let Ok(mut answer) = serde_json::from_slice::<Value>(received) else {
+                    tracing::debug!("not JSON: {}", log::preview(received, 120));
+                    continue;
+                };
+                if answer.get("id") != Some(&json!(id)) || answer.get("method").is_some() {
+                    continue;
+                }
+                if let Some(error) = answer.get("error") {
+                    let error = log::preview(error.to_string().as_bytes(), 200);
+                    return Err(format!("{method} was answered with an error: {error}"));
+                }
+                return Ok(answer.get_mut("result").map(Value::take).unwrap_or_default());
+            }
+        };
+        timeout(self.timeout, answer)
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer to {method} within {:?}", self.timeout)))
+    }
+}
+
+fn micros(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e7).round() / 10.0
+}
+
+impl Found {
+    fn text(&self) -> String {
+        let at = |share| micros(percentile(&self.pings, share));
+        let mut text = format!(
+            "{}\n  server      {} {}\n  protocol    {}\n  connect     {} µs\n  initialize  {} µs",
+            self.endpoint,
+            self.name,
+            self.version,
+            self.protocol,
+            micros(self.connect),
+            micros(self.initialize),
+        );
+        if !self.pings.is_empty() {
+            text.push_str(&format!(
+                "\n  ping × {}  p50 {} µs, p90 {} µs, p99 {} µs, max {} µs",
+                self.pings.len(),
+                at(0.5),
+                at(0.9),
+                at(0.99),
+                at(1.0)
+            ));
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let at = |share| micros(percentile(&self.pings, share));
+        json!({
+            "endpoint": self.endpoint,
+            "server": { "name": self.name, "version": self.version },
+            "protocol": self.protocol,
+            "connect_us": micros(self.connect),
+            "initialize_us": micros(self.initialize),
+            "pings": self.pings.len(),
+            "ping_us": { "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "max": at(1.0) },
+        })
+    }
+}

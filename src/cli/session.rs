@@ -1,0 +1,315 @@
+//! Sessions: each client that connects gets its own backend, and both are joined until they end.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use framewire::{
+    Error,
+    endpoint::Endpoint,
+    error::End,
+    gateway::{Bridge, Direction, Observer, Report},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tracing::{debug, error, info, warn};
+
+use super::{
+    exit::Failure,
+    open::{self, Listener, Opened},
+    signals::Signals,
+    tap::Tap,
+};
+
+/// Faulty messages of one connection that are logged one by one; the rest is only counted.
+const LOGGED_FAULTS: u64 = 20;
+
+/// What is joined to what, and how much of it.
+pub(crate) struct Plan {
+    pub(crate) backend: Endpoint,
+    pub(crate) max_message_size: usize,
+    pub(crate) max_connections: usize,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) bridge: Bridge,
+    /// Shows what passes.
+    pub(crate) tap: Option<Tap>,
+}
+
+/// Serves every client of `listeners` until they end, or a signal says stop and what was under way is delivered.
+pub(crate) async fn serve(listeners: Vec<Listener>, plan: Plan) -> Result<(), Failure> {
+    let plan = Arc::new(plan);
+    let (stop, stopped) = watch::channel(false);
+    let mut signals = Signals::new()?;
+    // One session that is the whole job: its end is the end of the command, and its failure the command's.
+    let once = matches!(listeners.as_slice(), [only] if only.serves_once());
+    let (accepted, mut clients) = mpsc::channel(1);
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        let endpoint = listener.endpoint().to_string();
+        info!(endpoint, "listening");
+        accepting.spawn(accept(listener, accepted.clone()));
+    }
+    drop(accepted);
+
+    let mut sessions = JoinSet::new();
+    let mut outcome = Ok(());
+    let mut number = 0_u64;
+    loop {
+        // Those that have ended make room before the next one is counted.
+        while let Some(ended) = sessions.try_join_next() {
+            finish(ended, once, &mut outcome);
+        }
+        tokio::select! {
+            client = clients.recv() => match client {
+                Some(client) if sessions.len() >= plan.max_connections => {
+                    warn!(peer = client.peer, "refused: {} connections are open", sessions.len());
+                }
+                Some(client) => {
+                    number += 1;
+                    sessions.spawn(session(number, client, plan.clone(), stopped.clone()));
+                }
+                None => break,
+            },
+            Some(ended) = sessions.join_next() => finish(ended, once, &mut outcome),
+            Some(ended) = accepting.join_next(), if !accepting.is_empty() => {
+                if let Ok(Err(failure)) = ended {
+                    outcome = Err(failure);
+                    break;
+                }
+            }
+            signal = signals.next() => {
+                info!("{signal}: stopping, {} connections under way", sessions.len());
+                accepting.abort_all();
+                break;
+            }
+        }
+    }
+    clients.close();
+    accepting.abort_all();
+
+    // All listeners are done (standard input serves once), or a signal came: what is under way ends by itself, or in
+    // time.
+    let mut deadline = None;
+    if signals.came || outcome.is_err() {
+        let _ = stop.send(true);
+        deadline = Some(tokio::time::Instant::now() + plan.drain_timeout);
+    }
+    while !sessions.is_empty() {
+        tokio::select! {
+            Some(ended) = sessions.join_next() => finish(ended, once, &mut outcome),
+            signal = signals.next() => {
+                if deadline.is_some() {
+                    sessions.shutdown().await;
+                    return Err(Failure::Signal(signal.number()));
+                }
+                info!("{signal}: stopping, {} connections under way", sessions.len());
+                let _ = stop.send(true);
+                deadline = Some(tokio::time::Instant::now() + plan.drain_timeout);
+            }
+            () = until(deadline) => {
+                let cut = sessions.len();
+                sessions.shutdown().await;
+                return Err(Failure::runtime(format!(
+                    "{cut} connections were cut off: they did not end within {:?}", plan.drain_timeout
+                )));
+            }
+        }
+    }
+    outcome
+}
+
+/// Joins two ends once.
+pub(crate) async fn join(first: Opened, second: Opened, plan: Plan) -> Result<(), Failure> {
+    let (stop, stopped) = watch::channel(false);
+    let mut signals = Signals::new()?;
+    let drain_timeout = plan.drain_timeout;
+    let joined = run(1, first, second, Arc::new(plan), stopped);
+    let mut joined = std::pin::pin!(joined);
+    let mut deadline = None;
+    loop {
+        tokio::select! {
+            done = &mut joined => return done,
+            signal = signals.next() => {
+                if deadline.is_some() {
+                    return Err(Failure::Signal(signal.number()));
+                }
+                info!("{signal}: stopping");
+                let _ = stop.send(true);
+                deadline = Some(tokio::time::Instant::now() + drain_timeout);
+            }
+            () = until(deadline) => {
+                return Err(Failure::runtime(format!("cut off: did not end within {drain_timeout:?}")));
+            }
+        }
+    }
+}
+
+async fn until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn finish(
+    ended: Result<Result<(), Failure>, tokio::task::JoinError>,
+    once: bool,
+    outcome: &mut Result<(), Failure>,
+) {
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(failure)) if once => *outcome = Err(failure),
+        Ok(Err(failure)) => {
+            if let Some(text) = failure.text() {
+                error!("{text}");
+            }
+        }
+        Err(error) if error.is_panic() => error!("a connection's task panicked"),
+        Err(_) => {}
+    }
+}
+
+async fn accept(mut listener: Listener, clients: mpsc::Sender<Opened>) -> Result<(), Failure> {
+    loop {
+        match listener.accept().await {
+            Ok(Some(client)) => {
+                if clients.send(client).await.is_err() {
+                    return Ok(());
+                }
+            }
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                return Err(Failure::Listen(format!(
+                    "cannot listen on {} any more: {error}",
+                    listener.endpoint()
+                )));
+            }
+        }
+    }
+}
+
+async fn session(
+    number: u64,
+    client: Opened,
+    plan: Arc<Plan>,
+    stopped: watch::Receiver<bool>,
+) -> Result<(), Failure> {
+    info!(connection = number, peer = client.peer, "connected");
+    match open::connect(&plan.backend, plan.max_message_size, number).await {
+        Ok(backend) => run(number, client, backend, plan, stopped).await,
+        Err(failure) => {
+            info!(connection = number, "closed: there is no backend");
+            Err(failure)
+        }
+    }
+}
+
+async fn run(
+    number: u64,
+    mut client: Opened,
+    mut backend: Opened,
+    plan: Arc<Plan>,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(), Failure> {
+    debug!(connection = number, backend = backend.peer, "joined");
+    let watcher = Watcher { number, tap: plan.tap.as_ref(), faults: AtomicU64::new(0) };
+    let stop = async move {
+        // When nobody can say stop any more, nobody will.
+        if stopped.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let report = plan.bridge.run(&mut client.link, &mut backend.link, &watcher, stop).await;
+    let failure = reason(number, &report);
+    client.end().await;
+    backend.end().await;
+    let (out, back) = (&report.to_backend, &report.to_client);
+    info!(
+        connection = number,
+        messages_to_backend = out.messages,
+        messages_to_client = back.messages,
+        bytes_to_backend = out.bytes,
+        bytes_to_client = back.bytes,
+        dropped = out.dropped + back.dropped,
+        lost = out.lost + back.lost,
+        "closed"
+    );
+    match failure {
+        Some(failure) => Err(failure),
+        None => Ok(()),
+    }
+}
+
+/// Tells why the session ended, and whether that was a failure.
+fn reason(number: u64, report: &Report) -> Option<Failure> {
+    if report.gave_up {
+        info!(connection = number, "gave up the side that did not end");
+    }
+    let ends = [
+        ("the client", &report.to_backend.received),
+        ("the backend", &report.to_client.received),
+        ("the client", &report.to_client.sent),
+        ("the backend", &report.to_backend.sent),
+    ];
+    let mut failure = None;
+    for (who, error) in ends {
+        match error {
+            None => {}
+            Some(error @ Error::Ended(End::Reset)) => debug!(connection = number, "{who}: {error}"),
+            Some(error) if error.is_clean_end() => debug!(connection = number, "{who}: {error}"),
+            Some(error) => {
+                failure.get_or_insert(because(number, who, error));
+            }
+        }
+    }
+    failure
+}
+
+fn because(number: u64, who: &str, error: &Error) -> Failure {
+    let text = format!("connection {number}: {who}: {error}");
+    #[cfg(unix)]
+    if let Error::Io(error) = error
+        && error.get_ref().is_some_and(|inner| inner.is::<framewire::io::child::ChildFailed>())
+    {
+        return Failure::Child(text);
+    }
+    Failure::Runtime(text)
+}
+
+/// Logs what one connection leaves out, and shows what passes when asked to.
+struct Watcher<'a> {
+    number: u64,
+    tap: Option<&'a Tap>,
+    faults: AtomicU64,
+}
+
+impl Observer for Watcher<'_> {
+    fn message(&self, direction: Direction, payload: &[u8]) {
+        if let Some(tap) = self.tap {
+            tap.message(self.number, direction, payload);
+        }
+    }
+
+    fn dropped(&self, direction: Direction, error: &Error) {
+        let from = match direction {
+            Direction::ToBackend => "client",
+            Direction::ToClient => "backend",
+        };
+        let count = self.faults.fetch_add(1, Relaxed);
+        if count < LOGGED_FAULTS {
+            warn!(connection = self.number, from, "{error}");
+        }
+        if count == LOGGED_FAULTS {
+            warn!(connection = self.number, "more bad messages follow; they are only counted");
+        }
+        if let Some(tap) = self.tap {
+            tap.dropped(self.number, direction, error);
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! Endpoints: one text that names one end of a connection, as `framewire bridge --listen … --connect …` takes it.
+//!
+//! Uses `limits` and `codec` names only; the gateway and the command may use it. Nothing here opens anything.
+//!
+//! ```text
+//! stdio:                     this process's own stdin and stdout
+//! exec:COMMAND ARGS          a child process, started anew for each connection; words and quotes as in a shell, no shell
+//! tcp://HOST:PORT            TCP; IPv6 addresses in brackets
+//! unix:PATH                  a Unix socket; % ? and control characters in the path are written %XX
+//! demo:                      a small MCP server inside this program
+//! echo:                      sends each message back
+//! ```
+//!
+//! Options follow a `?`, separated by `&`: `tcp://localhost:9110?framing=length&max-message-size=1MiB`. Those of `exec`
+//! stand before its colon, `exec?framing=length:COMMAND ARGS`, because a question mark may be part of any command.
+
+use std::{
+    ffi::OsString,
+    fmt,
+    net::Ipv6Addr,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+mod error;
+mod size;
+mod suggestion;
+mod words;
+
+pub use error::EndpointError;
+pub use size::{Size, SizeError};
+use suggestion::{did_you_mean, nearest, no_scheme, shown, unknown_scheme};
+
+/// One end of a connection: where it is and how its bytes are cut into messages.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Endpoint {
+    /// Where it is.
+    pub address: Address,
+    /// How messages lie in its bytes; `None` when the text does not say, which the command takes as
+    /// [`Framing::Newline`].
+    pub framing: Option<Framing>,
+    /// Largest message accepted from it and sent to it, in bytes of payload; `None` when the text does not say.
+    pub max_message_size: Option<usize>,
+}
+
+/// Where an endpoint is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Address {
+    /// This process's own stdin and stdout.
+    Stdio,
+    /// A child process; empty when the command is still to come (`exec: -- COMMAND ARGS`).
+    Exec(
+        /// The program and its arguments.
+        Vec<OsString>,
+    ),
+    /// A TCP port.
+    Tcp {
+        /// Name or address, an IPv6 address without its brackets.
+        host: String,
+        /// Port. 0 asks the system for a free one, which only makes sense for listening.
+        port: u16,
+    },
+    /// A Unix socket.
+    Unix(
+        /// Path of the socket.
+        PathBuf,
+    ),
+    /// A small MCP server inside this program.
+    Demo,
+    /// Sends each message back.
+    Echo,
+}
+
+/// How messages lie in a stream of bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Framing {
+    /// One message per line, as MCP's stdio transport has it.
+    #[default]
+    Newline,
+    /// A length of four bytes, big-endian, before each message.
+    Length,
+    /// A `Content-Length` header before each message, as in the Language Server Protocol.
+    ContentLength,
+}
+
+impl Framing {
+    /// As written in `?framing=`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Newline => "newline",
+            Self::Length => "length",
+            Self::ContentLength => "content-length",
+        }
+    }
+}
+
+impl fmt::Display for Framing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Framing {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        match text {
+            "newline" => Ok(Self::Newline),
+            "length" => Ok(Self::Length),
+            "content-length" => Ok(Self::ContentLength),
+            "json" => Err(EndpointError::NeedsJson),
+            _ => Err(EndpointError::UnknownFraming {
+                hint: did_you_mean(nearest(text, &["newline", "length", "content-length", "json"])),
+                framing: shown(text),
+            }),
+        }
+    }
+}
+
+/// Longest path of a Unix socket in bytes: `sun_path` of 108 with its NUL on Linux, 104 on the BSDs and macOS.
+const MAX_SOCKET_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
+impl Endpoint {
+    /// An endpoint at `address` without options.
+    #[must_use]
+    pub fn new(address: Address) -> Self {
+        Self { address, framing: None, max_message_size: None }
+    }
+
+    /// The scheme: `stdio`, `exec`, `tcp`, `unix`, `demo` or `echo`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        match self.address {
+            Address::Stdio => "stdio",
+            Address::Exec(_) => "exec",
+            Address::Tcp { .. } => "tcp",
+            Address::Unix(_) => "unix",
+            Address::Demo => "demo",
+            Address::Echo => "echo",
+        }
+    }
+
+    fn options(&self) -> String {
+        let mut options = String::new();
+        if let Some(framing) = self.framing {
+            options.push_str("?framing=");
+            options.push_str(framing.name());
+        }
+        if let Some(size) = self.max_message_size {
+            options.push(if options.is_empty() { '?' } else { '&' });
+            options.push_str("max-message-size=");
+            options.push_str(&Size(size).to_string());
+        }
+        options
+    }
+
+    fn parse_options(mut self, options: &str) -> Result<Self, EndpointError> {
+        for option in options.split('&') {
+            let (name, value) = option.split_once('=').unwrap_or((option, ""));
+            match name {
+                "framing" if self.framing.is_some() => {
+                    return Err(EndpointError::RepeatedOption { option: "framing" });
+                }
+                "framing" if matches!(self.address, Address::Demo | Address::Echo) => {
+                    return Err(EndpointError::FramingOnWhole { scheme: self.scheme() });
+                }
+                "framing" => self.framing = Some(value.parse()?),
+                "max-message-size" if self.max_message_size.is_some() => {
+                    return Err(EndpointError::RepeatedOption { option: "max-message-size" });
+                }
+                "max-message-size" => match value.parse::<Size>()? {
+                    Size(0) => return Err(EndpointError::ZeroSize),
+                    Size(size) => self.max_message_size = Some(size),
+                },
+                _ => {
+                    return Err(EndpointError::UnknownOption {
+                        hint: did_you_mean(nearest(name, &["framing", "max-message-size"])),
+                        option: shown(name),
+                    });
+                }
+            }
+        }
+        Ok(self)
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(EndpointError::Empty);
+        }
+        let (head, rest) = text.split_once(':').ok_or_else(|| no_scheme(text))?;
+        if let Some(options) = head.strip_prefix("exec?") {
+            return Self::new(Address::Exec(command(rest)?)).parse_options(options);
+        }
+        if head == "exec" {
+            return Ok(Self::new(Address::Exec(command(rest)?)));
+        }
+        let (body, options) = match rest.split_once('?') {
+            Some((body, options)) => (body, Some(options)),
+            None => (rest, None),
+        };
+        let address = match head {
+            "stdio" => bare(body, "stdio", Address::Stdio)?,
+            "demo" => bare(body, "demo", Address::Demo)?,
+            "echo" => bare(body, "echo", Address::Echo)?,
+            "tcp" => tcp(body)?,
+            "unix" => unix(body)?,
+            _ => return Err(unknown_scheme(head, text)),
+        };
+        let endpoint = Self::new(address);
+        match options {
+            Some(options) => endpoint.parse_options(options),
+            None => Ok(endpoint),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    /// As it would be typed. Parsing it gives the same endpoint, except for arguments that are not UTF-8.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let options = self.options();
+        match &self.address {
+            Address::Stdio | Address::Demo | Address::Echo => write!(f, "{}:{options}", self.scheme()),
+            Address::Exec(command) => {
+                write!(f, "exec{options}:")?;
+                for (at, word) in command.iter().enumerate() {
+                    let space = if at == 0 { "" } else { " " };
+                    write!(f, "{space}{}", words::quote(&word.to_string_lossy()))?;
+                }
+                Ok(())
+            }
+            Address::Tcp { host, port } if host.contains(':') => write!(f, "tcp://[{host}]:{port}{options}"),
+            Address::Tcp { host, port } => write!(f, "tcp://{host}:{port}{options}"),
+            Address::Unix(path) => write!(f, "unix:{}{options}", escaped(path)),
+        }
+    }
+}
+
+/// A scheme that takes nothing after its colon.
+fn bare(body: &str, scheme: &'static str, address: Address) -> Result<Address, EndpointError> {
+    match body {
+        "" | "//" => Ok(address),
+        extra => Err(EndpointError::Trailing { extra: shown(extra), scheme }),
+    }
+}
+
+fn command(text: &str) -> Result<Vec<OsString>, EndpointError> {
+    let words = words::split(text)?;
+    if let Some(last) = words.last().filter(|_| !text.trim_end().ends_with(['\'', '"'])) {
+        for option in ["?framing=", "?max-message-size="] {
+            if let Some(at) = last.find(option) {
+                let options = shown(last.get(at + 1..).unwrap_or_default());
+                return Err(EndpointError::OptionsAfterCommand { options });
+            }
+        }
+    }
+    Ok(words.into_iter().map(OsString::from).collect())
+}
+
+fn tcp(body: &str) -> Result<Address, EndpointError> {
+    let rest = body.strip_prefix("//").unwrap_or(body);
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let (host, port) = match rest.strip_prefix('[') {
+        Some(rest) => {
+            let (host, after) = rest.split_once(']').ok_or_else(|| EndpointError::BadHost {
+                host: shown(rest),
+                reason: "the bracket is not closed",
+            })?;
+            let address = host.split_once('%').map_or(host, |(address, _zone)| address);
+            if address.parse::<Ipv6Addr>().is_err()
+                || host.chars().any(|char| char.is_control() || char == '/')
+            {
+                return Err(EndpointError::BadHost {
+                    host: shown(host),
+                    reason: "brackets hold an IPv6 address",
+                });
+            }
+            let port = match after.strip_prefix(':') {
+                Some(port) => port,
+                None if after.is_empty() => "",
+                None => return Err(EndpointError::Trailing { extra: shown(after), scheme: "tcp" }),
+            };
+            (host, port)
+        }
+        None => {
+            let (host, port) = rest.rsplit_once(':').unwrap_or((rest, ""));
+            if host.contains(':') {
+                let reason = "an IPv6 address stands in brackets: tcp://[::1]:9110";
+                return Err(EndpointError::BadHost { host: shown(rest), reason });
+            }
+            (host, port)
+        }
+    };
+    if host.is_empty() {
+        return Err(EndpointError::MissingHost);
+    }
+    let wrong = |char: char| char.is_whitespace() || char.is_control() || "/\\@#[]%".contains(char);
+    if !rest.starts_with('[') && host.contains(wrong) {
+        let reason = "a name or address without path, user or blanks is";
+        return Err(EndpointError::BadHost { host: shown(host), reason });
+    }
+    if port.is_empty() {
+        let host = if rest.starts_with('[') { format!("[{}]", shown(host)) } else { shown(host) };
+        return Err(EndpointError::MissingPort { host });
+    }
+    if let Some((_, path)) = port.split_once('/') {
+        return Err(EndpointError::Trailing { extra: shown(&format!("/{path}")), scheme: "tcp" });
+    }
+    match port.parse() {
+        // `parse` would also take "+80".
+        Ok(number) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Ok(Address::Tcp { host: host.to_owned(), port: number })
+        }
+        _ => Err(EndpointError::BadPort { port: shown(port) }),
+    }
+}
+
+fn unix(body: &str) -> Result<Address, EndpointError> {
+    let path = match body.strip_prefix("//") {
+        Some(path) if path.starts_with('/') => path,
+        Some(_) => {
+            return Err(EndpointError::BadPath {
+                reason: "after unix:// an absolute path follows: unix:///run/x",
+            });
+        }
+        None => body,
+    };
+    if path.is_empty() {
+        return Err(EndpointError::BadPath { reason: "it is empty; unix:PATH is needed" });
+    }
+    if path.starts_with('@') {
+        let reason = "abstract sockets are not built in; for a file of that name write unix:./@name";
+        return Err(EndpointError::BadPath { reason });
+    }
+    let path = unescaped(path)?;
+    if path.as_os_str().len() > MAX_SOCKET_PATH {
+        return Err(EndpointError::BadPath {
+            reason: "it is longer than the system allows (107 bytes on Linux)",
+        });
+    }
+    Ok(Address::Unix(path))
+}
+
+fn unescaped(text: &str) -> Result<PathBuf, EndpointError> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        let byte = if byte == b'%' {
+            let mut digit =
+                || rest.next().and_then(|byte| char::from(byte).to_digit(16)).ok_or(EndpointError::BadEscape);
+            let (high, low) = (digit()?, digit()?);
+            u8::try_from(high * 16 + low).map_err(|_| EndpointError::BadEscape)?
+        } else {
+            byte
+        };
+        if byte == 0 {
+            return Err(EndpointError::Nul);
+        }
+        bytes.push(byte);
+    }
+    path_from(bytes)
+}
+
+#[cfg(unix)]
+#[expect(clippy::unnecessary_wraps, reason = "fallible where paths are not bytes")]
+fn path_from(bytes: Vec<u8>) -> Result<PathBuf, EndpointError> {
+    use std::os::unix::ffi::OsStringExt;
+    Ok(PathBuf::from(OsString::from_vec(bytes)))
+}
+
+#[cfg(not(unix))]
+fn path_from(bytes: Vec<u8>) -> Result<PathBuf, EndpointError> {
+    String::from_utf8(bytes).map(PathBuf::from).map_err(|_| EndpointError::BadEscape)
+}
+
+fn escaped(path: &Path) -> String {
+    let mut text = String::new();
+    let bytes = path.as_os_str().as_encoded_bytes();
+    for (at, chunk) in bytes.utf8_chunks().enumerate() {
+        let first = at == 0;
+        for (at, char) in chunk.valid().char_indices() {
+            // What would be read as something else at the start, or trimmed at either end, is escaped as well.
+            let start = first && at == 0 && char == '@';
+            if char.is_control() || char.is_whitespace() || start || matches!(char, '%' | '?') {
+                let mut utf8 = [0; 4];
+                for byte in char.encode_utf8(&mut utf8).bytes() {
+                    text.push_str(&format!("%{byte:02X}"));
+                }
+            } else {
+                text.push(char);
+            }
+        }
+        for byte in chunk.invalid() {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    // `unix://…` is read with the two slashes taken off, so a path that starts with two gets them back.
+    if text.starts_with("//") { format!("//{text}") } else { text }
+}
+
+#[cfg(test)]
+mod tests;

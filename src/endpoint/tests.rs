@@ -1,0 +1,148 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn parsed(text: &str) -> Endpoint {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+fn refused(text: &str) -> String {
+    match text.parse::<Endpoint>() {
+        Ok(endpoint) => panic!("{text} was read as {endpoint:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn every_form_is_read() {
+    assert_eq!(parsed("stdio:").address, Address::Stdio);
+    assert_eq!(parsed("demo:").address, Address::Demo);
+    assert_eq!(parsed("echo:").address, Address::Echo);
+    assert_eq!(parsed("tcp://127.0.0.1:9110").address, Address::Tcp { host: "127.0.0.1".into(), port: 9110 });
+    assert_eq!(parsed("tcp://[::1]:0").address, Address::Tcp { host: "::1".into(), port: 0 });
+    assert_eq!(parsed("tcp:localhost:80").address, Address::Tcp { host: "localhost".into(), port: 80 });
+    assert_eq!(
+        parsed("tcp://[fe80::1%eth0]:80").address,
+        Address::Tcp { host: "fe80::1%eth0".into(), port: 80 }
+    );
+    assert_eq!(parsed("unix:x.sock").address, Address::Unix("x.sock".into()));
+    assert_eq!(parsed("unix:///run/x").address, Address::Unix("/run/x".into()));
+    assert_eq!(parsed("unix:a%3Fb%25").address, Address::Unix("a?b%".into()));
+    assert_eq!(parsed("exec:").address, Address::Exec(vec![]));
+    assert_eq!(
+        parsed("exec:npx -y 'a b' \"http://h/?framed=1\"").address,
+        Address::Exec(vec!["npx".into(), "-y".into(), "a b".into(), "http://h/?framed=1".into()])
+    );
+}
+
+#[test]
+fn options_are_read() {
+    assert_eq!(parsed("tcp://h:1?framing=length").framing, Some(Framing::Length));
+    assert_eq!(parsed("unix:x?framing=content-length").framing, Some(Framing::ContentLength));
+    let endpoint = parsed("stdio:?max-message-size=64KiB&framing=newline");
+    assert_eq!((endpoint.framing, endpoint.max_message_size), (Some(Framing::Newline), Some(65536)));
+    let endpoint = parsed("exec?framing=length:cat -u");
+    assert_eq!(endpoint.framing, Some(Framing::Length));
+    assert_eq!(endpoint.address, Address::Exec(vec!["cat".into(), "-u".into()]));
+    assert_eq!(parsed("echo:?max-message-size=1MiB").max_message_size, Some(1 << 20));
+}
+
+#[test]
+fn mistakes_get_an_answer_that_helps() {
+    for (text, answer) in [
+        ("", "an endpoint is needed"),
+        ("stdio", "did you mean stdio:?"),
+        ("-", "did you mean stdio:?"),
+        ("tcp", "did you mean tcp://HOST:PORT?"),
+        ("/run/x.sock", "did you mean unix:/run/x.sock or"),
+        ("127.0.0.1:9110", "did you mean tcp://127.0.0.1:9110?"),
+        ("[::1]:9110", "did you mean tcp://[::1]:9110?"),
+        ("localhost:9110", "did you mean tcp://localhost:9110?"),
+        ("tpc://h:1", "did you mean tcp?"),
+        ("TCP://h:1", "did you mean tcp?"),
+        ("unx:/run/x", "did you mean unix?"),
+        ("stido:", "did you mean stdio?"),
+        ("ftp://x", "unknown scheme 'ftp'"),
+        ("ws://h:1", "'ws' is reserved but not built into this version"),
+        ("https://h/mcp", "'https' is reserved"),
+        ("kafka://h/topic", "'kafka' is reserved"),
+        ("tcp://h", "a port is missing: tcp://h:PORT"),
+        ("tcp://[::1]", "a port is missing: tcp://[::1]:PORT"),
+        ("tcp://:80", "a host is missing"),
+        ("tcp://h:65536", "'65536' is not a port"),
+        ("tcp://h:+80", "'+80' is not a port"),
+        ("tcp://h:http", "'http' is not a port"),
+        ("tcp://h:80/mcp", "'/mcp' does not belong to a tcp endpoint"),
+        ("tcp://::1:80", "stands in brackets"),
+        ("tcp://[::1:80", "not closed"),
+        ("tcp://[h]:80", "brackets hold an IPv6 address"),
+        ("tcp://me@h:80", "without path, user or blanks"),
+        ("unix:", "it is empty"),
+        ("unix://run/x", "absolute path"),
+        ("unix:@x", "abstract sockets"),
+        ("unix:a%2", "%25"),
+        ("unix:a%00", "NUL"),
+        ("stdio:x", "'x' does not belong to a stdio endpoint"),
+        ("exec:a 'b", "' at the end of the command is not closed"),
+        ("exec:a | b", "sh -c"),
+        ("exec:a b?framing=length", "exec?framing=length:COMMAND"),
+        ("tcp://h:1?framing=lenght", "did you mean length?"),
+        ("tcp://h:1?framing=json", "needs the json feature"),
+        ("tcp://h:1?framign=newline", "did you mean framing?"),
+        ("tcp://h:1?", "unknown option ''"),
+        ("tcp://h:1?framing=length&framing=length", "given twice"),
+        ("tcp://h:1?max-message-size=64k", "did you mean KiB?"),
+        ("tcp://h:1?max-message-size=0", "no message fits"),
+        ("echo:?framing=length", "echo: carries whole messages"),
+    ] {
+        let got = refused(text);
+        assert!(got.contains(answer), "{text}: {got}");
+    }
+    let long = format!("unix:/{}", "x".repeat(200));
+    assert!(refused(&long).contains("longer than the system allows"));
+    let bytes: String = (0..500).map(|_| '\u{1b}').collect();
+    let answer = refused(&bytes);
+    assert!(answer.len() < 2000 && !answer.contains('\u{1b}'), "peer text is escaped and cut: {answer}");
+}
+
+fn endpoints() -> impl Strategy<Value = Endpoint> {
+    let host = prop_oneof![
+        "[a-z0-9.-]{1,20}",
+        any::<std::net::Ipv4Addr>().prop_map(|host| host.to_string()),
+        any::<Ipv6Addr>().prop_map(|host| host.to_string()),
+    ];
+    let address = prop_oneof![
+        Just(Address::Stdio),
+        Just(Address::Demo),
+        Just(Address::Echo),
+        (host, any::<u16>()).prop_map(|(host, port)| Address::Tcp { host, port }),
+        "[^\0]{1,25}".prop_map(|path| Address::Unix(path.into())),
+        proptest::collection::vec("[^\0]{0,12}", 0..4)
+            .prop_map(|words| Address::Exec(words.into_iter().map(OsString::from).collect())),
+    ];
+    let framing = proptest::option::of(prop_oneof![
+        Just(Framing::Newline),
+        Just(Framing::Length),
+        Just(Framing::ContentLength)
+    ]);
+    (address, framing, proptest::option::of(1..usize::MAX)).prop_map(
+        |(address, framing, max_message_size)| {
+            let framing = framing.filter(|_| !matches!(address, Address::Demo | Address::Echo));
+            Endpoint { address, framing, max_message_size }
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn display_is_read_back(endpoint in endpoints()) {
+        prop_assert_eq!(endpoint.to_string().parse(), Ok(endpoint));
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused_and_what_is_read_is_stable(text in "\\PC*|.*|(exec|tcp|unix|stdio)[:?].{0,40}") {
+        if let Ok(endpoint) = text.parse::<Endpoint>() {
+            prop_assert_eq!(endpoint.to_string().parse(), Ok(endpoint));
+        }
+    }
+}

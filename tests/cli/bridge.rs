@@ -1,0 +1,339 @@
+use std::{
+    io::{BufRead, Read, Write},
+    net::{TcpListener, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::harness::{Bridge, Client, eventually, run, wait};
+
+const ECHO: &[&str] = &["--listen", "tcp://127.0.0.1:0", "--connect", "echo:"];
+const DEMO: &[&str] = &["--listen", "tcp://127.0.0.1:0", "--connect", "demo:"];
+const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+
+/// Lines that a program which looks into messages would change.
+fn odd_lines() -> Vec<Vec<u8>> {
+    let mut lines: Vec<Vec<u8>> = vec![
+        br#"{"id":9007199254740993,"n":1e400,"x":1.0,"x":-0,"y":"\u0041\/"}"#.to_vec(),
+        b" \t{ \"spaced\" : [ ] }  ".to_vec(),
+        b"\xff\xfe not UTF-8 \x80\x00\x01\x1b[31m".to_vec(),
+        "{\"text\":\"\u{2028}\u{feff}é\u{1f600}\"}".as_bytes().to_vec(),
+        b"inner\rreturn".to_vec(),
+        (0..=255).filter(|byte| *byte != b'\n' && *byte != b'\r').collect(),
+    ];
+    lines.push(b"x".repeat(1 << 20));
+    lines.extend((0..500).map(|n| format!("{{\"id\":{n}}}").into_bytes()));
+    lines
+}
+
+#[test]
+fn bytes_pass_unchanged_through_every_kind_of_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("echo");
+    let path = format!("unix:{}", socket.display());
+    let _far = Bridge::start(1, &["--listen", &path, "--connect", "exec:cat"]);
+    let near = Bridge::start(1, &["--listen", "tcp://127.0.0.1:0", "--connect", &path]);
+    let lines = odd_lines();
+
+    let mut client = near.connect();
+    let mut writer = client.writer.try_clone().unwrap();
+    let sent: Vec<u8> = lines.iter().flat_map(|line| [line, &b"\n"[..]].concat()).collect();
+    let expected = sent.clone();
+    let sending = thread::spawn(move || {
+        writer.write_all(&sent).unwrap();
+        writer.shutdown(std::net::Shutdown::Write).unwrap();
+    });
+    assert!(client.rest() == expected, "bytes in are bytes out");
+    sending.join().unwrap();
+
+    let (code, stdout, stderr) = run(&["bridge", "--listen", "stdio:", "--connect", &path], &expected);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout == expected, "over stdio, too");
+}
+
+#[test]
+fn the_demo_server_answers() {
+    let bridge = Bridge::start(1, DEMO);
+    let mut client = bridge.connect();
+    let hello = client.ask(
+        r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#,
+    );
+    assert_eq!(hello["result"]["protocolVersion"], "2025-06-18");
+    client.send(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n");
+    let tools = client.ask(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
+    let names: Vec<_> =
+        tools["result"]["tools"].as_array().unwrap().iter().map(|tool| &tool["name"]).collect();
+    assert_eq!(names, ["echo", "add", "sleep", "big"]);
+    let sum = client.ask(
+        r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"add","arguments":{"a":9007199254740993,"b":1}}}"#,
+    );
+    assert_eq!(sum["result"]["content"][0]["text"], "9007199254740994");
+    let big = client.ask(
+        r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"big","arguments":{"bytes":3000000}}}"#,
+    );
+    assert_eq!(big["result"]["content"][0]["text"].as_str().unwrap().len(), 3_000_000);
+    // A slow call does not hold the next one back, and is still answered after the client's last word.
+    client.send(
+        b"{\"jsonrpc\":\"2.0\",\"id\":4,\"method\":\"tools/call\",\"params\":{\"name\":\"sleep\",\"arguments\":{\"seconds\":0.5}}}\n",
+    );
+    assert_eq!(client.ask(r#"{"jsonrpc":"2.0","id":5,"method":"ping"}"#)["id"], 5);
+    client.writer.shutdown(std::net::Shutdown::Write).unwrap();
+    let last: serde_json::Value = serde_json::from_slice(&client.rest()).unwrap();
+    assert_eq!(last["id"], 4);
+}
+
+#[test]
+fn many_clients_are_served_at_once_and_never_mixed() {
+    let bridge = Bridge::start(1, ECHO);
+    let clients: Vec<_> = (0..50)
+        .map(|number| {
+            let mut client = bridge.connect();
+            thread::spawn(move || {
+                for round in 0..20 {
+                    let message = format!("{{\"client\":{number},\"round\":{round}}}");
+                    client.send(format!("{message}\n").as_bytes());
+                    assert_eq!(client.line(), message.as_bytes());
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.join().unwrap();
+    }
+}
+
+#[test]
+fn several_listeners_share_one_backend() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("s");
+    let path = format!("unix:{}", socket.display());
+    let bridge =
+        Bridge::start(2, &["--listen", "tcp://127.0.0.1:0", "--listen", &path, "--connect", "demo:"]);
+    assert_eq!(bridge.connect().ask(PING)["id"], 1);
+    assert_eq!(Client::unix(&socket).ask(PING)["id"], 1);
+}
+
+#[test]
+fn connections_beyond_the_limit_are_refused_and_room_comes_back() {
+    let mut bridge = Bridge::start(1, &[ECHO, &["--max-connections", "2"]].concat());
+    let mut first = bridge.connect();
+    let mut second = bridge.connect();
+    first.send(b"a\n");
+    second.send(b"b\n");
+    assert_eq!((first.line(), second.line()), (b"a".to_vec(), b"b".to_vec()));
+    let mut third = bridge.connect();
+    assert!(third.line().is_empty(), "closed at once");
+    bridge.log_line("refused");
+    drop(first);
+    bridge.log_line("\"message\":\"closed\"");
+    eventually("there is room again", || {
+        let mut fourth = bridge.connect();
+        let _ = fourth.writer.write_all(b"d\n");
+        let mut line = String::new();
+        fourth.reader.read_line(&mut line).is_ok() && line == "d\n"
+    });
+}
+
+#[test]
+fn an_overlong_line_is_dropped_with_its_size_and_the_next_one_passes() {
+    let mut bridge = Bridge::start(1, &[ECHO, &["--max-message-size", "1KiB"]].concat());
+    let mut client = bridge.connect();
+    client.send(&[&b"y".repeat(1024)[..], b"\n", &b"x".repeat(200_000), b"\nok\n"].concat());
+    assert!(client.line() == b"y".repeat(1024), "exactly the limit passes");
+    let next = client.line();
+    assert!(next == b"ok", "the next line passes, not one of {} bytes", next.len());
+    let line = bridge.log_line("exceeds the limit");
+    assert!(line.contains("200000 bytes") && line.contains("\"from\":\"client\""), "{line}");
+    assert!(!line.contains("xxx"), "peer bytes stay out of the log");
+}
+
+#[test]
+fn framing_is_converted_in_every_direction() {
+    let encode = |framing: &str, payload: &[u8]| match framing {
+        "newline" => [payload, b"\n"].concat(),
+        "length" => [&u32::try_from(payload.len()).unwrap().to_be_bytes()[..], payload].concat(),
+        _ => [format!("Content-Length: {}\r\n\r\n", payload.len()).as_bytes(), payload].concat(),
+    };
+    let framings = ["newline", "length", "content-length"];
+    for near in framings {
+        for far in framings {
+            // The backend sends back what it gets, framing included, so both conversions are seen.
+            let connect = format!("exec?framing={far}:cat");
+            let listen = format!("tcp://127.0.0.1:0?framing={near}");
+            let bridge = Bridge::start(1, &["--listen", &listen, "--connect", &connect]);
+            let mut client = bridge.connect();
+            let mut expected = Vec::new();
+            for payload in [PING.as_bytes(), b"\xff\x00 odd", &b"z".repeat(100_000)] {
+                let bytes = encode(near, payload);
+                client.send(&bytes);
+                expected.extend(bytes);
+            }
+            client.writer.shutdown(std::net::Shutdown::Write).unwrap();
+            assert!(client.rest() == expected, "{near} to {far}");
+        }
+    }
+}
+
+#[test]
+fn a_message_that_the_other_framing_cannot_carry_is_dropped_and_told() {
+    let mut bridge =
+        Bridge::start(1, &["--listen", "tcp://127.0.0.1:0?framing=length", "--connect", "exec:cat"]);
+    let mut client = bridge.connect();
+    client.send(b"\0\0\0\x03a\nb\0\0\0\x02ok");
+    let mut got = [0; 6];
+    client.reader.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"\0\0\0\x02ok");
+    bridge.log_line("message holds a newline at byte 1");
+}
+
+#[test]
+fn two_outgoing_ends_are_joined_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
+    let mut bridge = Bridge::start(0, &["--connect", &endpoint, "--connect", "demo:"]);
+    let mut client = Client::new(listener.accept().unwrap().0);
+    assert_eq!(client.ask(PING)["id"], 1);
+    drop(client);
+    assert_eq!(bridge.code(), 0);
+}
+
+#[test]
+fn what_came_before_the_end_is_delivered_before_the_end() {
+    // The backend says its last word, then closes: the client gets both.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
+    let bridge = Bridge::start(1, &["--listen", "tcp://127.0.0.1:0", "--connect", &endpoint]);
+    let mut client = bridge.connect();
+    let (mut backend, _) = listener.accept().unwrap();
+    client.send(b"unread by the backend\n");
+    thread::sleep(Duration::from_millis(50));
+    let words = b"word\n".repeat(20_000);
+    backend.write_all(&words).unwrap();
+    backend.shutdown(std::net::Shutdown::Write).unwrap();
+    assert!(client.rest() == words);
+}
+
+#[test]
+fn a_client_that_does_not_read_holds_back_only_itself() {
+    let bridge = Bridge::start(1, ECHO);
+    let stuck = bridge.connect();
+    let mut writer: TcpStream = stuck.writer.try_clone().unwrap();
+    writer.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    let chunk = b"0123456789abcde\n".repeat(4096);
+    let mut written = 0_usize;
+    while writer.write_all(&chunk).is_ok() {
+        written += chunk.len();
+        assert!(written < 256 << 20, "the bridge must not buffer without bound");
+    }
+    let mut other = bridge.connect();
+    other.send(b"quick\n");
+    assert_eq!(other.line(), b"quick");
+}
+
+#[test]
+fn sigterm_stops_listening_and_delivers_what_is_under_way() {
+    for (name, code) in [("TERM", 0), ("INT", 0)] {
+        let mut bridge = Bridge::start(1, DEMO);
+        let mut client = bridge.connect();
+        assert_eq!(client.ask(PING)["id"], 1);
+        client.send(
+            b"{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"tools/call\",\"params\":{\"name\":\"sleep\",\"arguments\":{\"seconds\":0.7}}}\n",
+        );
+        thread::sleep(Duration::from_millis(200));
+        let port = bridge.port();
+        bridge.signal(name);
+        bridge.log_line("stopping");
+        let last: serde_json::Value = serde_json::from_slice(&client.rest()).unwrap();
+        assert_eq!(last["id"], 7, "the slow answer still comes");
+        drop(client);
+        assert_eq!(bridge.code(), code);
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    }
+}
+
+#[test]
+fn draining_has_a_limit_and_a_second_signal_has_none() {
+    let slow = b"{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"tools/call\",\"params\":{\"name\":\"sleep\",\"arguments\":{\"seconds\":60}}}\n";
+    let mut bridge = Bridge::start(1, &[DEMO, &["--drain-timeout", "300ms"]].concat());
+    let mut client = bridge.connect();
+    assert_eq!(client.ask(PING)["id"], 1);
+    client.send(slow);
+    bridge.signal("TERM");
+    bridge.log_line("cut off");
+    assert_eq!(bridge.code(), 1);
+
+    for (name, code) in [("TERM", 143), ("INT", 130)] {
+        let mut bridge = Bridge::start(1, &[DEMO, &["--drain-timeout", "60s"]].concat());
+        let mut client = bridge.connect();
+        assert_eq!(client.ask(PING)["id"], 1);
+        client.send(slow);
+        bridge.signal(name);
+        bridge.log_line("stopping");
+        let start = Instant::now();
+        bridge.signal(name);
+        assert_eq!(bridge.code(), code);
+        assert!(start.elapsed() < Duration::from_secs(5));
+    }
+}
+
+#[test]
+fn the_socket_is_private_and_taken_away_at_the_end() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("a ?%b");
+    let endpoint = format!("unix:{}/a %3F%25b", directory.path().display());
+    let mut bridge = Bridge::start(1, &["--listen", &endpoint, "--connect", "demo:"]);
+    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(Client::unix(&socket).ask(PING)["id"], 1);
+    bridge.signal("TERM");
+    assert_eq!(bridge.code(), 0);
+    assert!(!socket.exists());
+}
+
+#[test]
+fn stdio_serves_once_and_ends_with_its_input() {
+    let (code, stdout, stderr) =
+        run(&["bridge", "--listen", "stdio:", "--connect", "demo:"], format!("{PING}\n").as_bytes());
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(stdout.iter().filter(|byte| **byte == b'\n').count(), 1);
+    let answer: serde_json::Value = serde_json::from_slice(&stdout).unwrap();
+    assert_eq!(answer["id"], 1);
+}
+
+#[test]
+fn tap_shows_what_passes_escaped_and_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tap");
+    let bridge = Bridge::start(
+        1,
+        &[
+            "tap",
+            "--output",
+            file.to_str().unwrap(),
+            "--preview",
+            "20",
+            "--listen",
+            "tcp://127.0.0.1:0",
+            "--connect",
+            "echo:",
+        ],
+    );
+    let mut client = bridge.connect();
+    client.send(b"\x1b[2J hello, this is more than twenty bytes\n");
+    client.line();
+    let shown = std::fs::read_to_string(&file).unwrap();
+    let lines: Vec<serde_json::Value> =
+        shown.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!((&lines[0]["way"], &lines[1]["way"]), (&"to_backend".into(), &"to_client".into()));
+    assert_eq!(lines[0]["size"], 42);
+    assert_eq!(lines[0]["preview"], "\\u{1b}[2J hello, this is …");
+}
+
+#[test]
+fn an_idle_bridge_ends_on_a_signal() {
+    let mut bridge = Bridge::start(1, DEMO);
+    bridge.signal("TERM");
+    let status = wait(&mut bridge.child, Duration::from_secs(10)).unwrap();
+    assert_eq!(status.code(), Some(0));
+}

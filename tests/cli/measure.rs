@@ -1,0 +1,90 @@
+use crate::harness::{Bridge, run};
+
+#[test]
+fn probe_tells_who_answers_and_how_fast() {
+    let bridge = Bridge::start(1, &["--listen", "tcp://127.0.0.1:0", "--connect", "demo:"]);
+    let endpoint = format!("tcp://127.0.0.1:{}", bridge.port());
+    let (code, stdout, stderr) = run(&["probe", "--count", "20", "--json", &endpoint], b"");
+    assert_eq!(code, 0, "{stderr}");
+    let found: serde_json::Value = serde_json::from_slice(&stdout).unwrap();
+    assert_eq!(found["server"]["name"], "framewire-demo");
+    assert_eq!(found["protocol"], "2025-11-25");
+    assert_eq!(found["pings"], 20);
+    let at = |share: &str| found["ping_us"][share].as_f64().unwrap();
+    assert!(0.0 < at("p50") && at("p50") <= at("p99") && at("p99") <= at("max"));
+
+    let (code, stdout, _) = run(&["probe", "demo:"], b"");
+    assert_eq!(code, 0);
+    assert!(String::from_utf8(stdout).unwrap().contains("framewire-demo"));
+}
+
+#[test]
+fn probe_says_when_there_is_no_proper_answer() {
+    for (arguments, text) in [
+        (&["probe", "exec:", "--", "true"][..], "no answer to initialize"),
+        (&["probe", "--timeout", "300ms", "exec:sleep 60"], "within 300ms"),
+        (&["probe", "--timeout", "1s", "exec:cat"], "within 1s"),
+        (
+            &[
+                "probe",
+                "exec:",
+                "--",
+                "sh",
+                "-c",
+                r#"read x; echo noise; echo '{"jsonrpc":"2.0","id":1,"error":{"code":-1,"message":"no"}}'"#,
+            ],
+            "answered with an error",
+        ),
+    ] {
+        let (code, stdout, stderr) = run(arguments, b"");
+        assert_eq!(code, 4, "{arguments:?}: {stderr}");
+        assert!(stderr.contains(text), "{arguments:?}: {stderr}");
+        assert!(stdout.is_empty());
+    }
+}
+
+#[test]
+fn bench_measures_each_transport_and_draws() {
+    let directory = tempfile::tempdir().unwrap();
+    let chart = directory.path().join("chart.svg");
+    let (code, stdout, stderr) = run(
+        &["bench", "--duration", "50ms", "--let-cores-sleep", "--json", "--svg", chart.to_str().unwrap()],
+        b"",
+    );
+    assert_eq!(code, 0, "{stderr}");
+    let report: serde_json::Value = serde_json::from_slice(&stdout).unwrap();
+    for name in ["memory", "stdio", "unix", "tcp"] {
+        let row = &report["transports"][name];
+        assert!(row["messages_per_second"].as_f64().unwrap() > 100.0, "{name}: {row}");
+        assert!(row["p50_us"].as_f64().unwrap() > 0.0, "{name}: {row}");
+        assert!(row["cpu_us_per_message"].as_f64().unwrap() > 0.0, "{name}: {row}");
+        assert!(row["peak_rss_bytes"].as_u64().unwrap() > 100_000, "{name}: {row}");
+    }
+    assert!(report["machine"]["cores"].as_u64().unwrap() >= 1);
+    let chart = std::fs::read_to_string(chart).unwrap();
+    assert!(chart.starts_with("<svg") && chart.contains("stdio") && chart.contains("published by TurboMCP"));
+}
+
+#[test]
+fn bench_prints_a_table_for_people() {
+    let (code, stdout, stderr) = run(
+        &[
+            "bench",
+            "-t",
+            "unix",
+            "--size",
+            "1KiB",
+            "--window",
+            "8",
+            "--duration",
+            "30ms",
+            "--let-cores-sleep",
+        ],
+        b"",
+    );
+    assert_eq!(code, 0, "{stderr}");
+    let table = String::from_utf8(stdout).unwrap();
+    assert!(table.contains("messages of 1024 bytes") && table.contains("8 under way"), "{table}");
+    assert!(table.lines().any(|line| line.starts_with("unix ")), "{table}");
+    assert!(stderr.is_empty(), "no progress bar where nobody looks: {stderr}");
+}
