@@ -206,6 +206,8 @@ class Rig:
             case.no_leftovers()
         except Failure as failure:
             problem = failure
+        except Exception as error:  # a peer that is not installed, say: the other cases still run
+            problem = repr(error)
         for pid in descendants():  # only after a failure is there anything to end
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
