@@ -77,6 +77,7 @@ mod whole;
 pub use content_length::{ContentLength, ContentLengthDecoder, ContentLengthEncoder};
 pub use length_prefix::{Endian, LengthPrefix, LengthPrefixDecoder, LengthPrefixEncoder};
 pub use newline::{Embedded, Newline, NewlineDecoder, NewlineEncoder, Unterminated};
+pub use whole::{Whole, WholeDecoder, WholeEncoder};
 
 /// One answer of a decoder.
 #[derive(Debug, Clone, PartialEq, Eq)]
