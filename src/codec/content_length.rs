@@ -137,9 +137,8 @@ impl Decode for ContentLengthDecoder {
 
     fn decode_eof(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
         match self.decode(src)? {
-            Step::Incomplete { consumed, .. }
-                if consumed < src.len() || matches!(self.state, State::Skip { .. }) =>
-            {
+            // A payload that was being skipped has been told of already.
+            Step::Incomplete { consumed, .. } if consumed < src.len() => {
                 self.state = START;
                 let size = src.len() - consumed;
                 Ok(Step::Fault { fault: Fault::Truncated { size }, consumed: src.len() })
@@ -166,10 +165,16 @@ impl ContentLengthDecoder {
                     return Ok(Step::Frame { payload: head..end, consumed: end });
                 }
                 State::Skip { left } => {
-                    let here = left.min(src.len() as u64);
-                    let left = left - here;
-                    self.state = if left == 0 { START } else { State::Skip { left } };
-                    return Ok(Step::Incomplete { consumed: here as usize, needed: 0 });
+                    let skipped = left.min(src.len() as u64);
+                    let left = left - skipped;
+                    if left > 0 {
+                        self.state = State::Skip { left };
+                        return Ok(Step::Incomplete { consumed: src.len(), needed: 0 });
+                    }
+                    self.state = START;
+                    // One level deep: what comes next is no skipping.
+                    let rest = src.get(skipped as usize..).unwrap_or_default();
+                    return Ok(self.step(rest)?.behind(skipped as usize));
                 }
             }
         }
@@ -300,14 +305,7 @@ impl Encode for ContentLengthEncoder {
 
     fn encode(&mut self, payload: &[u8], dst: &mut [u8]) -> Result<usize, Rejection> {
         let (head, len) = self.head(payload.len())?;
-        let end = len + payload.len();
-        if let Some(to) = dst.get_mut(..len) {
-            to.copy_from_slice(head.get(..len).unwrap_or_default());
-        }
-        if let Some(to) = dst.get_mut(len..end) {
-            to.copy_from_slice(payload);
-        }
-        Ok(end)
+        Ok(super::join(head.get(..len).unwrap_or_default(), payload, dst))
     }
 
     fn wrap(&mut self, parts: &[IoSlice<'_>]) -> Result<Option<Wrap>, Rejection> {
@@ -397,6 +395,15 @@ mod tests {
         bytes.extend_from_slice(&[b'x'; 65]);
         bytes.extend_from_slice(b"Content-Length: 1\r\n\r\ny");
         assert_eq!(decoded(&bytes), [Err(Fault::TooLarge { size: 65, limit: 64 }), Ok(b"y".to_vec())]);
+    }
+
+    #[test]
+    fn a_frame_behind_a_skipped_one_does_not_wait() {
+        let mut decoder = ContentLength::new().max_size(2).decoder;
+        let mut bytes = *b"Content-Length: 3\r\n\r\nabcContent-Length: 1\r\n\r\nd";
+        assert!(matches!(decoder.decode(&mut bytes), Ok(Step::Fault { consumed: 21, .. })));
+        assert_eq!(decoder.decode(&mut bytes[21..22]), Ok(Step::Incomplete { consumed: 1, needed: 0 }));
+        assert_eq!(decoder.decode(&mut bytes[22..]), Ok(Step::Frame { payload: 23..24, consumed: 24 }));
     }
 
     #[test]
