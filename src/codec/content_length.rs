@@ -25,6 +25,12 @@ use crate::{
 
 const NAME: &[u8] = b"Content-Length";
 
+/// How nearly every head begins.
+const START_OF_HEAD: &[u8; 16] = b"Content-Length: ";
+
+/// And ends.
+const END_OF_HEAD: &[u8; 4] = b"\r\n\r\n";
+
 /// Digits of the longest length that is read. Nineteen could overflow.
 const MAX_DIGITS: usize = 18;
 
@@ -183,6 +189,12 @@ impl ContentLengthDecoder {
     /// Reads the lines of the head that are here. `None`: the head is whole and the payload comes next.
     fn head(&mut self, src: &[u8]) -> Result<Option<Step>, Violation> {
         let State::Head { mut line, mut scanned, mut length } = self.state else { return Ok(None) };
+        if scanned == 0
+            && let Some((head, size)) = plain_head(src)
+            && head <= self.max_head
+        {
+            return Ok(self.payload(head, size));
+        }
         loop {
             let within = src.get(..self.max_head.min(src.len())).unwrap_or_default();
             let Some(found) = scan::find_newline(within.get(scanned..).unwrap_or_default()) else {
@@ -205,16 +217,45 @@ impl ContentLengthDecoder {
             let Some(size) = length else {
                 return Err(Violation::BadHeader { reason: "no Content-Length" });
             };
-            if size > self.max_size as u64 {
-                self.state = State::Skip { left: size };
-                let fault = Fault::TooLarge { size, limit: self.max_size };
-                return Ok(Some(Step::Fault { fault, consumed: line }));
-            }
-            // Not above `max_size`, so it fits.
-            self.state = State::Payload { head: line, end: line.saturating_add(size as usize) };
-            return Ok(None);
+            return Ok(self.payload(line, size));
         }
     }
+
+    /// A head of `head` bytes has announced a payload of `size`.
+    #[inline]
+    fn payload(&mut self, head: usize, size: u64) -> Option<Step> {
+        if size > self.max_size as u64 {
+            self.state = State::Skip { left: size };
+            let fault = Fault::TooLarge { size, limit: self.max_size };
+            return Some(Step::Fault { fault, consumed: head });
+        }
+        // Not above `max_size`, so it fits.
+        self.state = State::Payload { head, end: head.saturating_add(size as usize) };
+        None
+    }
+}
+
+/// Length of the head that `src` begins with, and what it says, if it is `Content-Length: <digits>` alone and all here.
+/// Nothing that [`read_header`] would refuse is let through.
+#[inline]
+fn plain_head(src: &[u8]) -> Option<(usize, u64)> {
+    let (start, rest) = src.split_first_chunk()?;
+    if start != START_OF_HEAD {
+        return None;
+    }
+    let mut size = 0_u64;
+    let mut digits = 0;
+    for &byte in rest.iter().take(MAX_DIGITS) {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        size = size * 10 + u64::from(digit);
+        digits += 1;
+    }
+    let zero_first = rest.first() == Some(&b'0') && digits > 1;
+    let ends = rest.get(digits..)?.first_chunk() == Some(END_OF_HEAD);
+    (digits > 0 && !zero_first && ends).then_some((START_OF_HEAD.len() + digits + END_OF_HEAD.len(), size))
 }
 
 /// Reads one header line; returns the length that is known after it.
@@ -275,24 +316,19 @@ impl ContentLengthEncoder {
         if size > self.max_size {
             return Err(Rejection::TooLarge { size, limit: self.max_size });
         }
-        let mut digits = [0; 20];
-        let mut first = digits.len();
-        let mut left = size;
-        for slot in digits.iter_mut().rev() {
-            *slot = b'0' + (left % 10) as u8;
-            first -= 1;
-            left /= 10;
-            if left == 0 {
-                break;
-            }
-        }
-        let digits = digits.get(first..).unwrap_or_default();
+        let count = size.checked_ilog10().unwrap_or(0) as usize + 1;
         let mut head = [0; super::MAX_HEAD];
-        let mut len = 0;
-        let bytes = NAME.iter().chain(b": ").chain(digits).chain(b"\r\n\r\n");
-        for (to, from) in head.iter_mut().zip(bytes) {
-            *to = *from;
-            len += 1;
+        let len = START_OF_HEAD.len() + count + END_OF_HEAD.len();
+        if let Some((start, rest)) = head.split_first_chunk_mut()
+            && let Some((digits, end)) = rest.split_at_mut_checked(count)
+            && let Some(end) = end.first_chunk_mut()
+        {
+            (*start, *end) = (*START_OF_HEAD, *END_OF_HEAD);
+            let mut left = size;
+            for digit in digits.iter_mut().rev() {
+                *digit = b'0' + (left % 10) as u8;
+                left /= 10;
+            }
         }
         Ok((head, len))
     }
@@ -300,7 +336,7 @@ impl ContentLengthEncoder {
 
 impl Encode for ContentLengthEncoder {
     fn overhead(&self) -> usize {
-        NAME.len() + 2 + 20 + 4
+        START_OF_HEAD.len() + 20 + END_OF_HEAD.len()
     }
 
     fn encode(&mut self, payload: &[u8], dst: &mut [u8]) -> Result<usize, Rejection> {
