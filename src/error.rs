@@ -98,6 +98,9 @@ pub enum Rejection {
         /// Offset of the delimiter in the payload.
         at: usize,
     },
+    /// The first payload begins with a byte order mark, which the receiver would drop. JSON has none (RFC 8259 §8.1).
+    #[error("the first message begins with a byte order mark, which the receiver would drop")]
+    ByteOrderMark,
     /// The framing cannot carry an empty payload (a blank line is no message).
     #[error("this framing cannot carry an empty message")]
     Empty,

@@ -20,9 +20,6 @@ pub const MAX_HEAD_SIZE: usize = 4 * 1024;
 /// A server that prints a banner makes a few dozen noise lines; a stream that is not MCP at all makes nothing else.
 pub const MAX_FAULTS_IN_A_ROW: u32 = 1024;
 
-/// Blank lines in a row that one call of a decoder skips before it lets its caller breathe.
-pub const MAX_EMPTY_LINES_PER_CALL: u32 = 256;
-
 /// Smallest window of a read, in bytes. A read that fills its window makes the next one larger.
 pub const MIN_READ_WINDOW: usize = 8 * 1024;
 

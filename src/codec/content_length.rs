@@ -25,6 +25,12 @@ use crate::{
 
 const NAME: &[u8] = b"Content-Length";
 
+/// How nearly every head begins.
+const START_OF_HEAD: &[u8; 16] = b"Content-Length: ";
+
+/// And ends.
+const END_OF_HEAD: &[u8; 4] = b"\r\n\r\n";
+
 /// Digits of the longest length that is read. Nineteen could overflow.
 const MAX_DIGITS: usize = 18;
 
@@ -137,9 +143,8 @@ impl Decode for ContentLengthDecoder {
 
     fn decode_eof(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
         match self.decode(src)? {
-            Step::Incomplete { consumed, .. }
-                if consumed < src.len() || matches!(self.state, State::Skip { .. }) =>
-            {
+            // A payload that was being skipped has been told of already.
+            Step::Incomplete { consumed, .. } if consumed < src.len() => {
                 self.state = START;
                 let size = src.len() - consumed;
                 Ok(Step::Fault { fault: Fault::Truncated { size }, consumed: src.len() })
@@ -166,10 +171,16 @@ impl ContentLengthDecoder {
                     return Ok(Step::Frame { payload: head..end, consumed: end });
                 }
                 State::Skip { left } => {
-                    let here = left.min(src.len() as u64);
-                    let left = left - here;
-                    self.state = if left == 0 { START } else { State::Skip { left } };
-                    return Ok(Step::Incomplete { consumed: here as usize, needed: 0 });
+                    let skipped = left.min(src.len() as u64);
+                    let left = left - skipped;
+                    if left > 0 {
+                        self.state = State::Skip { left };
+                        return Ok(Step::Incomplete { consumed: src.len(), needed: 0 });
+                    }
+                    self.state = START;
+                    // One level deep: what comes next is no skipping.
+                    let rest = src.get(skipped as usize..).unwrap_or_default();
+                    return Ok(self.step(rest)?.behind(skipped as usize));
                 }
             }
         }
@@ -178,6 +189,12 @@ impl ContentLengthDecoder {
     /// Reads the lines of the head that are here. `None`: the head is whole and the payload comes next.
     fn head(&mut self, src: &[u8]) -> Result<Option<Step>, Violation> {
         let State::Head { mut line, mut scanned, mut length } = self.state else { return Ok(None) };
+        if scanned == 0
+            && let Some((head, size)) = plain_head(src)
+            && head <= self.max_head
+        {
+            return Ok(self.payload(head, size));
+        }
         loop {
             let within = src.get(..self.max_head.min(src.len())).unwrap_or_default();
             let Some(found) = scan::find_newline(within.get(scanned..).unwrap_or_default()) else {
@@ -200,16 +217,45 @@ impl ContentLengthDecoder {
             let Some(size) = length else {
                 return Err(Violation::BadHeader { reason: "no Content-Length" });
             };
-            if size > self.max_size as u64 {
-                self.state = State::Skip { left: size };
-                let fault = Fault::TooLarge { size, limit: self.max_size };
-                return Ok(Some(Step::Fault { fault, consumed: line }));
-            }
-            // Not above `max_size`, so it fits.
-            self.state = State::Payload { head: line, end: line.saturating_add(size as usize) };
-            return Ok(None);
+            return Ok(self.payload(line, size));
         }
     }
+
+    /// A head of `head` bytes has announced a payload of `size`.
+    #[inline]
+    fn payload(&mut self, head: usize, size: u64) -> Option<Step> {
+        if size > self.max_size as u64 {
+            self.state = State::Skip { left: size };
+            let fault = Fault::TooLarge { size, limit: self.max_size };
+            return Some(Step::Fault { fault, consumed: head });
+        }
+        // Not above `max_size`, so it fits.
+        self.state = State::Payload { head, end: head.saturating_add(size as usize) };
+        None
+    }
+}
+
+/// Length of the head that `src` begins with, and what it says, if it is `Content-Length: <digits>` alone and all here.
+/// Nothing that [`read_header`] would refuse is let through.
+#[inline]
+fn plain_head(src: &[u8]) -> Option<(usize, u64)> {
+    let (start, rest) = src.split_first_chunk()?;
+    if start != START_OF_HEAD {
+        return None;
+    }
+    let mut size = 0_u64;
+    let mut digits = 0;
+    for &byte in rest.iter().take(MAX_DIGITS) {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        size = size * 10 + u64::from(digit);
+        digits += 1;
+    }
+    let zero_first = rest.first() == Some(&b'0') && digits > 1;
+    let ends = rest.get(digits..)?.first_chunk() == Some(END_OF_HEAD);
+    (digits > 0 && !zero_first && ends).then_some((START_OF_HEAD.len() + digits + END_OF_HEAD.len(), size))
 }
 
 /// Reads one header line; returns the length that is known after it.
@@ -270,24 +316,19 @@ impl ContentLengthEncoder {
         if size > self.max_size {
             return Err(Rejection::TooLarge { size, limit: self.max_size });
         }
-        let mut digits = [0; 20];
-        let mut first = digits.len();
-        let mut left = size;
-        for slot in digits.iter_mut().rev() {
-            *slot = b'0' + (left % 10) as u8;
-            first -= 1;
-            left /= 10;
-            if left == 0 {
-                break;
-            }
-        }
-        let digits = digits.get(first..).unwrap_or_default();
+        let count = size.checked_ilog10().unwrap_or(0) as usize + 1;
         let mut head = [0; super::MAX_HEAD];
-        let mut len = 0;
-        let bytes = NAME.iter().chain(b": ").chain(digits).chain(b"\r\n\r\n");
-        for (to, from) in head.iter_mut().zip(bytes) {
-            *to = *from;
-            len += 1;
+        let len = START_OF_HEAD.len() + count + END_OF_HEAD.len();
+        if let Some((start, rest)) = head.split_first_chunk_mut()
+            && let Some((digits, end)) = rest.split_at_mut_checked(count)
+            && let Some(end) = end.first_chunk_mut()
+        {
+            (*start, *end) = (*START_OF_HEAD, *END_OF_HEAD);
+            let mut left = size;
+            for digit in digits.iter_mut().rev() {
+                *digit = b'0' + (left % 10) as u8;
+                left /= 10;
+            }
         }
         Ok((head, len))
     }
@@ -295,19 +336,12 @@ impl ContentLengthEncoder {
 
 impl Encode for ContentLengthEncoder {
     fn overhead(&self) -> usize {
-        NAME.len() + 2 + 20 + 4
+        START_OF_HEAD.len() + 20 + END_OF_HEAD.len()
     }
 
     fn encode(&mut self, payload: &[u8], dst: &mut [u8]) -> Result<usize, Rejection> {
         let (head, len) = self.head(payload.len())?;
-        let end = len + payload.len();
-        if let Some(to) = dst.get_mut(..len) {
-            to.copy_from_slice(head.get(..len).unwrap_or_default());
-        }
-        if let Some(to) = dst.get_mut(len..end) {
-            to.copy_from_slice(payload);
-        }
-        Ok(end)
+        Ok(super::join(head.get(..len).unwrap_or_default(), payload, dst))
     }
 
     fn wrap(&mut self, parts: &[IoSlice<'_>]) -> Result<Option<Wrap>, Rejection> {
@@ -397,6 +431,15 @@ mod tests {
         bytes.extend_from_slice(&[b'x'; 65]);
         bytes.extend_from_slice(b"Content-Length: 1\r\n\r\ny");
         assert_eq!(decoded(&bytes), [Err(Fault::TooLarge { size: 65, limit: 64 }), Ok(b"y".to_vec())]);
+    }
+
+    #[test]
+    fn a_frame_behind_a_skipped_one_does_not_wait() {
+        let mut decoder = ContentLength::new().max_size(2).decoder;
+        let mut bytes = *b"Content-Length: 3\r\n\r\nabcContent-Length: 1\r\n\r\nd";
+        assert!(matches!(decoder.decode(&mut bytes), Ok(Step::Fault { consumed: 21, .. })));
+        assert_eq!(decoder.decode(&mut bytes[21..22]), Ok(Step::Incomplete { consumed: 1, needed: 0 }));
+        assert_eq!(decoder.decode(&mut bytes[22..]), Ok(Step::Frame { payload: 23..24, consumed: 24 }));
     }
 
     #[test]

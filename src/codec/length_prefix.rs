@@ -311,9 +311,8 @@ impl Decode for LengthPrefixDecoder {
 
     fn decode_eof(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
         match self.decode(src)? {
-            Step::Incomplete { consumed, .. } if self.skip > 0 || consumed < src.len() => {
-                // The fault of a payload that is being skipped was told of already, but not that it was cut short.
-                self.skip = 0;
+            // A payload that was being skipped has been told of already.
+            Step::Incomplete { consumed, .. } if consumed < src.len() => {
                 let size = src.len() - consumed;
                 Ok(Step::Fault { fault: Fault::Truncated { size }, consumed: src.len() })
             }
@@ -323,16 +322,24 @@ impl Decode for LengthPrefixDecoder {
 }
 
 impl LengthPrefixDecoder {
-    #[cold]
+    /// Everything but the plain case.
     fn decode_any(&mut self, src: &[u8]) -> Result<Step, Violation> {
         if let Some(violation) = &self.broken {
             return Err(violation.clone());
         }
         if self.skip > 0 {
-            let here = self.skip.min(src.len() as u64);
-            self.skip -= here;
-            return Ok(Step::Incomplete { consumed: here as usize, needed: 0 });
+            let skipped = self.skip.min(src.len() as u64);
+            self.skip -= skipped;
+            let rest = src.get(skipped as usize..).unwrap_or_default();
+            if rest.is_empty() {
+                return Ok(Step::Incomplete { consumed: src.len(), needed: 0 });
+            }
+            return Ok(self.decode_next(rest)?.behind(skipped as usize));
         }
+        self.decode_next(src)
+    }
+
+    fn decode_next(&mut self, src: &[u8]) -> Result<Step, Violation> {
         let (head, size) = match self.layout.read(src) {
             Ok(Head::Whole(head, size)) => (head, size),
             Ok(Head::Part(needed)) => return Ok(Step::Incomplete { consumed: 0, needed }),
@@ -404,18 +411,11 @@ impl Encode for LengthPrefixEncoder {
 }
 
 impl LengthPrefixEncoder {
-    #[cold]
+    /// Any layout.
     fn encode_any(&self, payload: &[u8], dst: &mut [u8]) -> Result<usize, Rejection> {
         let mut head = [0; super::MAX_HEAD];
         let len = self.layout.write(payload.len(), &mut head)?;
-        let end = len + payload.len();
-        if let Some(to) = dst.get_mut(..len) {
-            to.copy_from_slice(head.get(..len).unwrap_or_default());
-        }
-        if let Some(to) = dst.get_mut(len..end) {
-            to.copy_from_slice(payload);
-        }
-        Ok(end)
+        Ok(super::join(head.get(..len).unwrap_or_default(), payload, dst))
     }
 }
 
@@ -483,6 +483,25 @@ mod tests {
             step,
             Step::Fault { fault: Fault::TooLarge { size: u32::MAX.into(), limit: 4 }, consumed: 4 }
         );
+    }
+
+    #[test]
+    fn a_frame_behind_a_skipped_one_does_not_wait() {
+        let mut decoder = LengthPrefix::new().max_decode_size(4).decoder;
+        let mut bytes = *b"\0\0\0\x05abcde\0\0\0\x01f\0";
+        assert!(matches!(decoder.decode(&mut bytes), Ok(Step::Fault { consumed: 4, .. })));
+        assert_eq!(decoder.decode(&mut bytes[4..6]), Ok(Step::Incomplete { consumed: 2, needed: 0 }));
+        assert_eq!(decoder.decode(&mut bytes[6..]), Ok(Step::Frame { payload: 7..8, consumed: 8 }));
+        assert_eq!(decoder.decode(&mut bytes[14..]), Ok(Step::Incomplete { consumed: 0, needed: 4 }));
+    }
+
+    #[test]
+    fn a_skipped_payload_that_the_end_cuts_off_is_told_of_once() {
+        let codec = LengthPrefix::new().max_size(4);
+        for piece in 1..7 {
+            let fault = Fault::TooLarge { size: 5, limit: 4 };
+            assert_eq!(run(&mut codec.decoder.clone(), b"\0\0\0\x05abc", piece), [Err(fault)]);
+        }
     }
 
     #[test]

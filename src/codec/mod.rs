@@ -91,7 +91,8 @@ pub enum Step {
         /// Bytes of `src`, from its start, that belong to this frame or stood before it. At least `payload.end`.
         consumed: usize,
     },
-    /// No complete frame is there. `src[..consumed]` is done with.
+    /// No complete frame is there, not even behind what is done with. `src[..consumed]` is done with; the rest waits
+    /// for more bytes.
     Incomplete {
         /// Bytes of `src`, from its start, that are not needed any more.
         consumed: usize,
@@ -106,6 +107,19 @@ pub enum Step {
         /// Bytes of `src`, from its start, that are done with.
         consumed: usize,
     },
+}
+
+impl Step {
+    /// The same answer about bytes that stand `by` further back, after others that are done with.
+    fn behind(self, by: usize) -> Self {
+        match self {
+            Self::Frame { payload, consumed } => {
+                Self::Frame { payload: payload.start + by..payload.end + by, consumed: consumed + by }
+            }
+            Self::Incomplete { consumed, needed } => Self::Incomplete { consumed: consumed + by, needed },
+            Self::Fault { fault, consumed } => Self::Fault { fault, consumed: consumed + by },
+        }
+    }
 }
 
 /// Bytes into frames.
@@ -171,6 +185,20 @@ impl Wrap {
     }
 }
 
+/// Writes `head` and `payload` to the start of `dst`; returns their length together.
+#[inline]
+fn join(head: &[u8], payload: &[u8], dst: &mut [u8]) -> usize {
+    let end = head.len() + payload.len();
+    debug_assert!(end <= dst.len());
+    if let Some((to_head, rest)) = dst.split_at_mut_checked(head.len())
+        && let Some(to_payload) = rest.get_mut(..payload.len())
+    {
+        to_head.copy_from_slice(head);
+        to_payload.copy_from_slice(payload);
+    }
+    end
+}
+
 /// Frames into bytes.
 pub trait Encode {
     /// The most bytes this codec adds to any payload.
@@ -208,11 +236,7 @@ mod tests {
     use super::*;
 
     /// Everything a decoder makes of `bytes` when they come in pieces of `piece` bytes.
-    pub(super) fn run(
-        decoder: &mut impl Decode,
-        bytes: &[u8],
-        piece: usize,
-    ) -> Vec<Result<Vec<u8>, crate::error::Fault>> {
+    pub(super) fn run(decoder: &mut impl Decode, bytes: &[u8], piece: usize) -> Vec<Result<Vec<u8>, Fault>> {
         let mut results = Vec::new();
         let mut buffer: Vec<u8> = Vec::new();
         let mut pieces = bytes.chunks(piece.min(bytes.len()).max(1));

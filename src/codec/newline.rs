@@ -10,13 +10,16 @@
 //! - A UTF-8 byte order mark at the very start of the stream is dropped.
 //! - Blank lines are no messages; they are skipped.
 //! - A line over the limit is skipped as it comes, in bounded memory, and told of once, with its size, at its end.
+//!
+//! The encoder sends only what comes back as it was: a payload that holds an LF, ends in CR, or stands first and begins
+//! with a byte order mark (which JSON must not have, RFC 8259 §8.1) is refused, and so is an empty one.
 
 use std::io::IoSlice;
 
 use super::{Codec, Decode, Encode, Step, Wrap};
 use crate::{
     error::{Fault, Rejection, Violation},
-    limits::{MAX_EMPTY_LINES_PER_CALL, MAX_MESSAGE_SIZE},
+    limits::MAX_MESSAGE_SIZE,
     scan,
 };
 
@@ -181,21 +184,20 @@ impl Decode for NewlineDecoder {
             let size = std::mem::take(&mut self.skipped) - u64::from(self.skipped_cr);
             return Ok(Step::Fault { fault: Fault::TooLarge { size, limit: self.max_size }, consumed });
         }
-        let (start, end) = (consumed + self.bom(src.get(consumed..).unwrap_or_default()), src.len());
+        // What is left holds no newline. A CR at the very end is the half of a CR LF.
+        let line = src.get(consumed..).unwrap_or_default();
+        let start = consumed + self.bom(line);
+        let end = src.len() - usize::from(line.last() == Some(&b'\r'));
+        self.scanned = 0;
         if start >= end {
-            return Ok(Step::Incomplete { consumed: end, needed: 0 });
+            return Ok(Step::Incomplete { consumed: src.len(), needed: 0 });
         }
         self.at_start = false;
-        self.scanned = 0;
-        if self.unterminated == Unterminated::Fault {
-            return Ok(Step::Fault { fault: Fault::Truncated { size: end - consumed }, consumed: end });
+        if self.unterminated == Unterminated::Fault && end - start <= self.max_size {
+            let fault = Fault::Truncated { size: src.len() - consumed };
+            return Ok(Step::Fault { fault, consumed: src.len() });
         }
-        // A CR at the very end is the half of a CR LF.
-        let payload_end = end - usize::from(src.last() == Some(&b'\r'));
-        if start == payload_end {
-            return Ok(Step::Incomplete { consumed: end, needed: 0 });
-        }
-        Ok(self.deliver(src, start, payload_end, end))
+        Ok(self.deliver(src, start, end, src.len()))
     }
 }
 
@@ -210,7 +212,8 @@ impl NewlineDecoder {
     #[cold]
     fn decode_any(&mut self, src: &[u8]) -> Step {
         let mut start = 0;
-        for _ in 0..MAX_EMPTY_LINES_PER_CALL {
+        // Ends with `src` at the latest: each round takes a line off it.
+        loop {
             let line = src.get(start..).unwrap_or_default();
             let bom = self.bom(line);
             let Some(found) = scan::find_newline(line.get(self.scanned..).unwrap_or_default()) else {
@@ -232,8 +235,6 @@ impl NewlineDecoder {
             }
             start = consumed;
         }
-        // Many blank lines: what is skipped is dropped, and the caller comes again.
-        Step::Incomplete { consumed: start, needed: 0 }
     }
 
     fn deliver(&self, src: &[u8], start: usize, end: usize, consumed: usize) -> Step {
@@ -260,8 +261,9 @@ impl NewlineDecoder {
             self.scanned = 0;
             return Step::Incomplete { consumed: start + line.len(), needed: 0 };
         }
-        // One more byte may still be the CR of the line's end.
-        if line.len() - bom > self.max_size.saturating_add(1) {
+        // One more byte may still be the CR of the line's end, and the first three a byte order mark.
+        let may_be_bom = self.at_start && BOM.starts_with(line);
+        if !may_be_bom && line.len() - bom > self.max_size.saturating_add(1) {
             self.skipped = (line.len() - bom) as u64;
             self.skipped_cr = line.last() == Some(&b'\r');
             self.at_start = false;
@@ -283,11 +285,13 @@ impl NewlineDecoder {
 pub struct NewlineEncoder {
     max_size: usize,
     embedded: Embedded,
+    /// Nothing has been sent yet, so the receiver would take a byte order mark for its own.
+    at_start: bool,
 }
 
 impl Default for NewlineEncoder {
     fn default() -> Self {
-        Self { max_size: MAX_MESSAGE_SIZE, embedded: Embedded::default() }
+        Self { max_size: MAX_MESSAGE_SIZE, embedded: Embedded::default(), at_start: true }
     }
 }
 
@@ -299,54 +303,67 @@ impl Encode for NewlineEncoder {
     #[inline]
     fn encode(&mut self, payload: &[u8], dst: &mut [u8]) -> Result<usize, Rejection> {
         let size = payload.len();
-        self.check(size, payload.last())?;
-        if !scan::copy_line(payload, dst) {
+        if size > self.max_size || self.at_start {
+            self.check_first(size, payload.get(..BOM.len()))?;
+        }
+        // A CR at the end would be taken for half of the line's end.
+        let Some(last) = payload.last() else { return Err(Rejection::Empty) };
+        if !scan::copy_line(payload, dst) | (*last == b'\r') {
             self.embedded(payload, dst)?;
         }
         if let Some(end) = dst.get_mut(size) {
             *end = b'\n';
         }
+        self.at_start = false;
         Ok(size + 1)
     }
 
     fn wrap(&mut self, parts: &[IoSlice<'_>]) -> Result<Option<Wrap>, Rejection> {
         let size = parts.iter().map(|part| part.len()).sum();
-        self.check(size, parts.iter().rev().find_map(|part| part.last()))?;
+        let mut first = parts.iter().flat_map(|part| part.iter());
+        let first: [Option<&u8>; BOM.len()] = std::array::from_fn(|_| first.next());
+        let first = first.map(|byte| byte.copied().unwrap_or_default());
+        self.check_first(size, Some(&first))?;
+        let Some(&last) = parts.iter().rev().find_map(|part| part.last()) else {
+            return Err(Rejection::Empty);
+        };
         let mut before = 0;
-        for part in parts {
-            if let Some(at) = scan::find_newline(part) {
-                return match self.embedded {
-                    Embedded::Refuse => Err(Rejection::EmbeddedDelimiter { at: before + at }),
-                    Embedded::Blank => Ok(None),
-                };
-            }
+        let newline = parts.iter().find_map(|part| {
+            let found = scan::find_newline(part).map(|at| before + at);
             before += part.len();
+            found
+        });
+        match newline.or((last == b'\r').then(|| size - 1)) {
+            Some(at) if self.embedded == Embedded::Refuse => Err(Rejection::EmbeddedDelimiter { at }),
+            Some(_) => Ok(None),
+            None => {
+                self.at_start = false;
+                Ok(Some(Wrap::new(&[], b"\n")))
+            }
         }
-        Ok(Some(Wrap::new(&[], b"\n")))
     }
 }
 
 impl NewlineEncoder {
-    #[inline]
-    fn check(&self, size: usize, last: Option<&u8>) -> Result<(), Rejection> {
+    /// The checks that fail seldom or matter once.
+    #[cold]
+    fn check_first(&self, size: usize, first: Option<&[u8]>) -> Result<(), Rejection> {
         if size > self.max_size {
             return Err(Rejection::TooLarge { size, limit: self.max_size });
         }
-        match last {
-            None => Err(Rejection::Empty),
-            // The receiver would take it for half of the line's end and drop it.
-            Some(b'\r') if self.embedded == Embedded::Refuse => {
-                Err(Rejection::EmbeddedDelimiter { at: size - 1 })
-            }
-            Some(_) => Ok(()),
+        if self.at_start && first == Some(BOM) {
+            return Err(Rejection::ByteOrderMark);
         }
+        Ok(())
     }
 
-    /// The payload holds a newline: refuses it, or writes it with blanks instead of line breaks between tokens.
+    /// The payload holds an LF or ends with CR: refuses it, or writes it with blanks instead of line breaks between
+    /// tokens.
     #[cold]
     fn embedded(&self, payload: &[u8], dst: &mut [u8]) -> Result<(), Rejection> {
         if self.embedded == Embedded::Refuse {
-            return Err(Rejection::EmbeddedDelimiter { at: scan::find_newline(payload).unwrap_or_default() });
+            let at = scan::find_newline(payload).unwrap_or(payload.len().saturating_sub(1));
+            return Err(Rejection::EmbeddedDelimiter { at });
         }
         let (mut in_string, mut escaped) = (false, false);
         for (at, (to, &byte)) in dst.iter_mut().zip(payload).enumerate() {
@@ -397,8 +414,16 @@ mod tests {
         assert_eq!(texts(Newline::new(), b"\xef\xbb\xbf\n\r\n\na\n\n\xef\xbb\xbfb\n"), ["a", "\u{feff}b"]);
         assert_eq!(texts(Newline::new(), b"\xef\xbb\xbfa\n"), ["a"]);
         assert_eq!(texts(Newline::new(), b"\xef\xbb"), ["\u{fffd}"]);
-        let many = b"\n".repeat(10_000);
-        assert!(run(Newline::new(), &many, usize::MAX).is_empty());
+        let many = [&b"\n".repeat(10_000)[..], b"a\nb"].concat();
+        assert_eq!(run(Newline::new(), &many, usize::MAX), [Ok(b"a".to_vec()), Ok(b"b".to_vec())]);
+        let mut decoder = Newline::new().decoder;
+        let step = Step::Frame { payload: 10_000..10_001, consumed: 10_002 };
+        assert_eq!(
+            decoder.decode(&mut many.clone()),
+            Ok(step.clone()),
+            "nothing is left waiting behind them"
+        );
+        assert_eq!(Newline::new().decoder.decode_eof(&mut many.clone()), Ok(step));
     }
 
     #[test]
@@ -420,7 +445,11 @@ mod tests {
         assert_eq!(texts(Newline::new(), b"a\nb\r"), ["a", "b"]);
         assert_eq!(texts(Newline::new(), b"a\n\r"), ["a"]);
         let strict = Newline::new().unterminated(Unterminated::Fault);
-        assert_eq!(texts(strict, b"a\nb"), ["a".to_owned(), format!("{:?}", Fault::Truncated { size: 1 })]);
+        assert_eq!(
+            texts(strict.clone(), b"a\nb"),
+            ["a".to_owned(), format!("{:?}", Fault::Truncated { size: 1 })]
+        );
+        assert_eq!(texts(strict, b"a\n\r"), ["a"], "half a blank line is no message");
     }
 
     #[test]
@@ -451,9 +480,40 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_that_the_receiver_would_drop_is_refused() {
+        let mut encoder = Newline::new().encoder;
+        let marked = b"\xef\xbb\xbfa";
+        assert_eq!(encoder.encode(marked, &mut [0; 9]), Err(Rejection::ByteOrderMark));
+        let parts = [IoSlice::new(&marked[..1]), IoSlice::new(b""), IoSlice::new(&marked[1..])];
+        assert_eq!(encoder.wrap(&parts), Err(Rejection::ByteOrderMark));
+        assert_eq!(encoder.encode(b"a", &mut [0; 9]), Ok(2));
+        assert_eq!(encoder.encode(marked, &mut [0; 9]), Ok(5));
+        assert!(encoder.wrap(&parts).is_ok());
+    }
+
+    #[test]
+    fn both_ways_of_writing_agree() {
+        let refused = |at| Err(Rejection::EmbeddedDelimiter { at });
+        let mut encoder = Newline::new().encoder;
+        let mut wrap = |parts: &[&[u8]]| {
+            let parts: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+            encoder.wrap(&parts).map(|wrap| wrap.map(|wrap| (wrap.head().to_vec(), wrap.tail())))
+        };
+        assert_eq!(wrap(&[b"ab", b"c"]), Ok(Some((vec![], &b"\n"[..]))));
+        assert_eq!(wrap(&[b"ab", b"c\nd"]), refused(3));
+        assert_eq!(wrap(&[b"ab", b"c\r", b""]), refused(3));
+        assert_eq!(wrap(&[b"", b""]), Err(Rejection::Empty));
+        assert_eq!(wrap(&[]), Err(Rejection::Empty));
+        let mut encoder = Newline::new().max_size(2).embedded(Embedded::Blank).encoder;
+        assert_eq!(encoder.wrap(&[IoSlice::new(b"a\r")]), Ok(None));
+        assert_eq!(encoder.wrap(&[IoSlice::new(b"abc")]), Err(Rejection::TooLarge { size: 3, limit: 2 }));
+    }
+
+    #[test]
     fn line_breaks_between_tokens_become_blanks_on_request() {
         let blank = Newline::new().embedded(Embedded::Blank);
         assert_eq!(encoded(blank.clone(), b"{\r\n \"a\\\"\": 1\n}").unwrap(), b"{   \"a\\\"\": 1 }\n");
+        assert_eq!(encoded(blank.clone(), b"{}\r").unwrap(), b"{} \n");
         assert_eq!(encoded(blank, b"{\"a\n\"}"), Err(Rejection::EmbeddedDelimiter { at: 3 }));
     }
 }

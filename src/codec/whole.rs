@@ -27,8 +27,20 @@ impl Whole {
 
     /// Limits the payload in both directions to `bytes`.
     #[must_use]
-    pub fn max_size(mut self, bytes: usize) -> Self {
+    pub fn max_size(self, bytes: usize) -> Self {
+        self.max_decode_size(bytes).max_encode_size(bytes)
+    }
+
+    /// Limits the received payload to `bytes`.
+    #[must_use]
+    pub fn max_decode_size(mut self, bytes: usize) -> Self {
         self.decoder.max_size = bytes;
+        self
+    }
+
+    /// Limits the sent payload to `bytes`.
+    #[must_use]
+    pub fn max_encode_size(mut self, bytes: usize) -> Self {
         self.encoder.max_size = bytes;
         self
     }
@@ -113,10 +125,7 @@ impl Encode for WholeEncoder {
 
     fn encode(&mut self, payload: &[u8], dst: &mut [u8]) -> Result<usize, Rejection> {
         self.check(payload.len())?;
-        if let Some(to) = dst.get_mut(..payload.len()) {
-            to.copy_from_slice(payload);
-        }
-        Ok(payload.len())
+        Ok(super::join(&[], payload, dst))
     }
 
     fn wrap(&mut self, parts: &[IoSlice<'_>]) -> Result<Option<Wrap>, Rejection> {

@@ -2,6 +2,7 @@
 //!
 //! Uses nothing of the crate; `codec` uses it. One of the two modules where `unsafe` is allowed.
 
+#[allow(unsafe_code)]
 mod delimiter;
 
 pub use delimiter::{copy_line, find_newline};
