@@ -1,7 +1,7 @@
 //! Sends every message back, over whatever it is told to: the smallest server there is, and the one that
 //! `benches/transport.rs` measures.
 //!
-//! `cargo run --example echo -- --transport pipe|unix|tcp [--addr PATH|HOST:PORT] [--framing newline|length]
+//! `cargo run --example echo -- --transport stdio|pipe|unix|tcp [--addr PATH|HOST:PORT] [--framing newline|length]
 //! [--receive owned|lent]`
 
 use std::{env, io, os::fd::AsFd};
@@ -9,10 +9,11 @@ use std::{env, io, os::fd::AsFd};
 use framewire::{
     Error, Link,
     codec::{Codec, LengthPrefix, Newline},
+    io::{stdio, tcp, unix},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener, unix::pipe},
+    net::unix::pipe,
 };
 
 /// The plain loop: one message in, the same message out. Answers to what one read brought leave in one write.
@@ -106,19 +107,22 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             args.serve(pipe::Receiver::from_owned_fd(reader)?, pipe::Sender::from_owned_fd(writer)?).await;
             Ok(())
         }
+        "stdio" => {
+            let (reader, writer) = stdio::open()?;
+            args.serve(reader, writer).await;
+            Ok(())
+        }
         "unix" => {
-            let listener = UnixListener::bind(&args.addr)?;
+            let listener = unix::Listener::bind(&args.addr)?;
             loop {
-                let (reader, writer) = listener.accept().await?.0.into_split();
+                let (reader, writer, _peer) = listener.accept().await?;
                 tokio::spawn(args.clone().serve(reader, writer));
             }
         }
         "tcp" => {
-            let listener = TcpListener::bind(&args.addr).await?;
+            let listener = tcp::Listener::bind(&args.addr).await?;
             loop {
-                let stream = listener.accept().await?.0;
-                stream.set_nodelay(true)?;
-                let (reader, writer) = stream.into_split();
+                let (reader, writer, _peer) = listener.accept().await?;
                 tokio::spawn(args.clone().serve(reader, writer));
             }
         }
