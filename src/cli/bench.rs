@@ -6,7 +6,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
-use framewire::endpoint::Size;
+use framewire::{endpoint::Size, limits::MAX_MESSAGE_SIZE};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{exit::Failure, quantity};
@@ -54,6 +54,9 @@ pub(crate) struct Arguments {
     svg: Option<PathBuf>,
 }
 
+/// How long a measurement may take beyond what it should: then something is stuck.
+const STUCK: Duration = Duration::from_secs(30);
+
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Transport {
@@ -93,6 +96,13 @@ struct Row {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let size = arguments.size.0;
+    if size > MAX_MESSAGE_SIZE {
+        return Err(Failure::usage(format!(
+            "--size: at most {}, the library's limit",
+            Size(MAX_MESSAGE_SIZE)
+        )));
+    }
     let transports = if arguments.transport.is_empty() { Transport::ALL } else { &arguments.transport };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::runtime)?;
@@ -104,8 +114,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut rows = Vec::new();
     for transport in transports {
         bar.set_message(transport.name());
+        let measured = load::measure(*transport, size, arguments.window, arguments.duration, &bar);
+        let limit = arguments.duration * 4 + STUCK;
         let row = runtime
-            .block_on(load::measure(*transport, arguments.size.0, arguments.window, arguments.duration, &bar))
+            .block_on(async { tokio::time::timeout(limit, measured).await })
+            .map_err(|_| Failure::runtime(format!("{}: nothing moved for {limit:?}", transport.name())))?
             .map_err(|error| Failure::runtime(format!("{}: {error}", transport.name())))?;
         rows.push((*transport, row));
     }
@@ -113,7 +126,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     bar.finish_and_clear();
     let report = report::Report {
         machine: machine::Machine::new(),
-        size: arguments.size.0,
+        size,
         window: arguments.window,
         duration: arguments.duration,
         awake: !arguments.let_cores_sleep,

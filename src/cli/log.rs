@@ -2,31 +2,34 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
-/// Which logs: `FRAMEWIRE_LOG`, as tracing's filters are written; else what `-v` and `-q` say.
+/// Which logs: `FRAMEWIRE_LOG`, a level or `target=level,…`; else what `-v` and `-q` say.
 pub(crate) fn start(verbose: u8, quiet: bool, json: bool) {
     let level = match (quiet, verbose) {
-        (true, _) => "error",
-        (false, 0) => "info",
-        (false, 1) => "debug",
-        (false, _) => "trace",
+        (true, _) => LevelFilter::ERROR,
+        (false, 0) => LevelFilter::INFO,
+        (false, 1) => LevelFilter::DEBUG,
+        (false, _) => LevelFilter::TRACE,
     };
     let filter = std::env::var("FRAMEWIRE_LOG").ok().filter(|filter| !filter.is_empty());
-    let mut wrong = None;
-    let filter = match filter.as_deref().map(EnvFilter::try_new) {
-        Some(Ok(filter)) => filter,
-        Some(Err(error)) => {
-            wrong = Some(error);
-            EnvFilter::new(level)
-        }
-        None => EnvFilter::new(level),
+    let (filter, wrong) = match filter.as_deref().map(str::parse::<Targets>) {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (Targets::new().with_default(level), Some(error)),
+        None => (Targets::new().with_default(level), None),
     };
-    let logs = fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    let logs = fmt::layer().with_writer(io::stderr).with_target(false);
+    let registry = tracing_subscriber::registry().with(filter);
     if json {
-        logs.json().flatten_event(true).init();
+        registry.with(logs.json().flatten_event(true)).init();
     } else {
-        logs.with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()).init();
+        let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        registry.with(logs.with_ansi(colours)).init();
     }
     if let Some(error) = wrong {
         tracing::warn!("FRAMEWIRE_LOG is ignored: {error}");

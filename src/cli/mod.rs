@@ -45,8 +45,6 @@ enum Command {
     Tap(tap::Arguments),
     Probe(probe::Arguments),
     Bench(bench::Arguments),
-    #[command(name = "__serve", hide = true)]
-    Serve(serve::Arguments),
 }
 
 /// Endpoints and exit codes, below the long help.
@@ -81,21 +79,26 @@ Environment:
 
 /// Runs the command that the process was started with.
 pub(crate) fn run() -> ExitCode {
-    let arguments = Arguments::parse();
-    let Arguments { command, verbose, quiet } = arguments;
+    if let Some(served) = serve::start(std::env::args_os().skip(1).map_while(|word| word.into_string().ok()))
+    {
+        return end(served);
+    }
+    let Arguments { command, verbose, quiet } = Arguments::parse();
     let json = matches!(
         &command,
         Command::Bridge(bridge::Arguments { json: true, .. })
             | Command::Tap(tap::Arguments { json: true, .. })
     );
     log::start(verbose, quiet, json);
-    let done = match command {
+    end(match command {
         Command::Bridge(arguments) => bridge::run(arguments),
         Command::Tap(arguments) => tap::run(arguments),
         Command::Probe(arguments) => probe::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
-        Command::Serve(arguments) => serve::run(&arguments),
-    };
+    })
+}
+
+fn end(done: Result<(), Failure>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -3,38 +3,76 @@
 
 use std::time::Duration;
 
-use clap::Args;
 #[cfg(unix)]
 use framewire::io::unix;
 use framewire::{
     Link,
     codec::Newline,
-    endpoint::{Address, Endpoint, Size},
+    endpoint::{Address, Endpoint},
     io::tcp,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{bench::memory, exit::Failure, open, quantity};
+use super::{bench::memory, exit::Failure, open};
 
 /// How long to wait for the one connection, in case the benchmark died before it came.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(20);
 
-#[derive(Debug, Args)]
+/// The first argument that makes this program such a server.
+pub(crate) const NAME: &str = "__serve";
+
+/// What `framewire bench` says after [`NAME`]. Read by hand, so that the memory that is measured is not that of a parser
+/// of command lines.
+#[derive(Debug)]
 pub(crate) struct Arguments {
-    /// Where to serve one connection; demo: stands for the pair in memory
-    endpoint: Endpoint,
-    #[arg(long, default_value = "100", value_parser = quantity::size)]
-    size: Size,
-    #[arg(long, default_value_t = 64)]
-    window: usize,
-    #[arg(long, default_value = "2s", value_parser = quantity::duration)]
-    duration: Duration,
+    /// Where to serve one connection; `demo:` stands for the pair in memory.
+    pub(crate) endpoint: Endpoint,
+    /// The load on the pair in memory.
+    pub(crate) size: usize,
+    pub(crate) window: usize,
+    pub(crate) duration: Duration,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::runtime)?;
-    runtime.block_on(serve(arguments))
+impl Arguments {
+    pub(crate) fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, size: 0, window: 0, duration: Duration::ZERO }
+    }
+
+    /// As words for a command line.
+    pub(crate) fn words(&self) -> [String; 5] {
+        let micros = self.duration.as_micros();
+        [
+            NAME.to_owned(),
+            self.endpoint.to_string(),
+            self.size.to_string(),
+            self.window.to_string(),
+            micros.to_string(),
+        ]
+    }
+
+    fn read(mut words: impl Iterator<Item = String>) -> Option<Self> {
+        Some(Self {
+            endpoint: words.next()?.parse().ok()?,
+            size: words.next()?.parse().ok()?,
+            window: words.next()?.parse().ok()?,
+            duration: Duration::from_micros(words.next()?.parse().ok()?),
+        })
+    }
+}
+
+/// Serves, when the words after the program's name say so.
+pub(crate) fn start(mut words: impl Iterator<Item = String>) -> Option<Result<(), Failure>> {
+    if words.next()? != NAME {
+        return None;
+    }
+    let Some(arguments) = Arguments::read(words) else {
+        return Some(Err(Failure::usage("__serve is for framewire bench alone")));
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Some(Err(Failure::runtime(error))),
+    };
+    Some(runtime.block_on(serve(&arguments)))
 }
 
 async fn serve(arguments: &Arguments) -> Result<(), Failure> {
@@ -56,7 +94,7 @@ async fn serve(arguments: &Arguments) -> Result<(), Failure> {
             let (reader, writer, _) = accepted.map_err(Failure::runtime)?;
             echo(Link::pair(Newline::new(), reader, writer)).await;
         }
-        _ => memory(arguments.size.0, arguments.window, arguments.duration).await?,
+        _ => memory(arguments.size, arguments.window, arguments.duration).await?,
     }
     Ok(())
 }

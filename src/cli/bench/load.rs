@@ -9,6 +9,7 @@ use std::{
 use framewire::{
     Error, Link, Result,
     codec::Newline,
+    endpoint::{Address, Endpoint},
     io::tcp,
     transport::{MemoryTransport, PollTransport},
 };
@@ -19,7 +20,7 @@ use super::{
     Row, Transport,
     process::{self, Server},
 };
-use crate::cli::{exit::Failure, quantity::percentile};
+use crate::cli::{exit::Failure, quantity::percentile, serve};
 
 /// Round trips that are kept at most: a few seconds of a fast transport.
 const MAX_SAMPLES: usize = 4_000_000;
@@ -39,7 +40,7 @@ pub(super) async fn measure(
             row
         }
         Transport::Stdio => {
-            let mut server = Server::start(&["stdio:".to_owned()])?;
+            let mut server = Server::start(&serve::Arguments::new(Endpoint::new(Address::Stdio)))?;
             let (Some(stdin), Some(stdout)) = (server.child.stdin.take(), server.child.stdout.take()) else {
                 return Err(io::Error::other("the server has no pipes"));
             };
@@ -47,47 +48,24 @@ pub(super) async fn measure(
                 tokio::process::ChildStdin::from_std(stdin)?,
                 tokio::process::ChildStdout::from_std(stdout)?,
             );
-            run(
-                Link::pair(Newline::new().max_size(usize::MAX / 4), stdout, stdin),
-                &server,
-                size,
-                window,
-                duration,
-                bar,
-            )
-            .await
+            run(Link::pair(Newline::new(), stdout, stdin), &server, size, window, duration, bar).await
         }
         Transport::Tcp => {
-            let mut server = Server::start(&["tcp://127.0.0.1:0".to_owned()])?;
+            let address = Address::Tcp { host: "127.0.0.1".to_owned(), port: 0 };
+            let mut server = Server::start(&serve::Arguments::new(Endpoint::new(address)))?;
             let port = first_line(&mut server)?.parse::<u16>().map_err(io::Error::other)?;
             let (reader, writer) = tcp::connect(("127.0.0.1", port), &tcp::TcpOptions::default()).await?;
-            run(
-                Link::pair(Newline::new().max_size(usize::MAX / 4), reader, writer),
-                &server,
-                size,
-                window,
-                duration,
-                bar,
-            )
-            .await
+            run(Link::pair(Newline::new(), reader, writer), &server, size, window, duration, bar).await
         }
         #[cfg(unix)]
         Transport::Unix => {
             let path = std::env::temp_dir().join(format!("framewire-bench-{}.sock", std::process::id()));
-            let endpoint =
-                framewire::endpoint::Endpoint::new(framewire::endpoint::Address::Unix(path.clone()));
-            let mut server = Server::start(&[endpoint.to_string()])?;
+            let endpoint = Endpoint::new(Address::Unix(path.clone()));
+            let mut server = Server::start(&serve::Arguments::new(endpoint))?;
             first_line(&mut server)?;
             let (reader, writer) = framewire::io::unix::connect(&path).await?;
-            let row = run(
-                Link::pair(Newline::new().max_size(usize::MAX / 4), reader, writer),
-                &server,
-                size,
-                window,
-                duration,
-                bar,
-            )
-            .await;
+            let row =
+                run(Link::pair(Newline::new(), reader, writer), &server, size, window, duration, bar).await;
             // The server is killed, so it cannot take its socket away itself.
             drop(server);
             let _ = std::fs::remove_file(path);
@@ -240,12 +218,7 @@ where
 
 /// The pair in memory, in a process of its own so that its memory is its own, too.
 fn in_memory(size: usize, window: usize, duration: Duration) -> io::Result<Row> {
-    let arguments = [
-        "demo:".to_owned(),
-        format!("--size={size}"),
-        format!("--window={window}"),
-        format!("--duration={}us", duration.as_micros()),
-    ];
+    let arguments = serve::Arguments { endpoint: Endpoint::new(Address::Demo), size, window, duration };
     let mut server = Server::start(&arguments)?;
     let mut text = String::new();
     if let Some(stdout) = &mut server.child.stdout {
@@ -285,6 +258,8 @@ pub(crate) async fn memory(size: usize, window: usize, duration: Duration) -> Re
         messages += window as u64;
     }
     let elapsed = start.elapsed();
+    // Before the round trips: keeping those takes more memory than the pair.
+    let peak = process::peak_rss("self");
     let cpu = before.zip(cpu()).map(|(before, after)| (after - before) as f64 / 1e3 / messages as f64);
     let mut trips = Vec::new();
     let start = Instant::now();
@@ -298,7 +273,6 @@ pub(crate) async fn memory(size: usize, window: usize, duration: Duration) -> Re
         trips.push(u32::try_from(now.duration_since(sent).as_nanos()).unwrap_or(u32::MAX));
         sent = now;
     }
-    let peak = process::peak_rss("self");
     trips.sort_unstable();
     drop(near);
     let _ = server.await;

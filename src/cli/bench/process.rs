@@ -6,17 +6,18 @@ use std::{
     time::Duration,
 };
 
+use crate::cli::serve;
+
 /// A server process that is killed when this is dropped.
 pub(super) struct Server {
     pub(super) child: Child,
 }
 
 impl Server {
-    /// Starts `framewire __serve` with `arguments`.
-    pub(super) fn start(arguments: &[String]) -> io::Result<Self> {
+    /// Starts this program as a server.
+    pub(super) fn start(arguments: &serve::Arguments) -> io::Result<Self> {
         let child = Command::new(std::env::current_exe()?)
-            .arg("__serve")
-            .args(arguments)
+            .args(arguments.words())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
