@@ -19,7 +19,7 @@ const CREDIT: usize = 1 << 16;
 ///  └─────────────┴───────────────────┴──────────────────┘
 /// ```
 ///
-/// Frames cut by [`share`](Self::share) keep the block alive; the window never writes to bytes before `start` while
+/// Frames cut by `share` keep the block alive; the window never writes to bytes before `start` while
 /// such a frame lives.
 pub struct Window {
     block: Block,
