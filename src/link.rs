@@ -64,6 +64,13 @@ pub struct Link<C: Codec, R, W: AsyncWrite + Unpin + Send + 'static> {
     receiver: Receiver<C::Decoder, R, W>,
 }
 
+/// The two halves of a link.
+pub type Halves<C, R, W> = (Sender<<C as Codec>::Encoder, W>, Receiver<<C as Codec>::Decoder, R, W>);
+
+/// The two halves of a link, borrowed from it.
+pub type BorrowedHalves<'a, C, R, W> =
+    (&'a mut Sender<<C as Codec>::Encoder, W>, &'a mut Receiver<<C as Codec>::Decoder, R, W>);
+
 /// What a link was made of, and what was under way in it.
 #[non_exhaustive]
 pub struct Parts<C: Codec, R, W> {
@@ -97,7 +104,7 @@ where
     #[must_use]
     pub fn with_config(codec: C, reader: R, writer: W, config: LinkConfig) -> Self {
         let (decoder, encoder) = codec.split();
-        let (outbox, other) = Outbox::new(writer, &config);
+        let (outbox, other) = Outbox::shared_by_halves(writer, &config);
         let receiver = Receiver::new(decoder, reader, other, &config);
         let sender = Sender {
             encoder,
@@ -112,7 +119,7 @@ where
     /// Takes the halves apart, for two tasks. They share nothing that one could make the other wait for, but that a
     /// backlog of writes pauses reading.
     #[must_use]
-    pub fn split(self) -> (Sender<C::Encoder, W>, Receiver<C::Decoder, R, W>) {
+    pub fn split(self) -> Halves<C, R, W> {
         (self.sender, self.receiver)
     }
 
@@ -120,11 +127,11 @@ where
     ///
     /// # Errors
     /// The halves, unchanged.
-    #[allow(clippy::type_complexity)]
+    #[allow(clippy::result_large_err)] // the caller gets back what it gave
     pub fn unsplit(
         sender: Sender<C::Encoder, W>,
         receiver: Receiver<C::Decoder, R, W>,
-    ) -> Result<Self, (Sender<C::Encoder, W>, Receiver<C::Decoder, R, W>)> {
+    ) -> Result<Self, Halves<C, R, W>> {
         if sender.outbox.is_of_the_same_link(&receiver.outbox) {
             Ok(Self { sender, receiver })
         } else {
@@ -285,7 +292,7 @@ where
     }
 
     /// Both halves, to use at once in one task (`select!`).
-    pub fn halves(&mut self) -> (&mut Sender<C::Encoder, W>, &mut Receiver<C::Decoder, R, W>) {
+    pub fn halves(&mut self) -> BorrowedHalves<'_, C, R, W> {
         (&mut self.sender, &mut self.receiver)
     }
 

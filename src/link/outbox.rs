@@ -194,7 +194,7 @@ fn store(slot: &mut Option<Waker>, waker: &Waker) {
 
 impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
     /// The outbox of a new link, shared by its two halves.
-    pub(super) fn new(writer: W, config: &LinkConfig) -> (Half<W>, Half<W>) {
+    pub(super) fn shared_by_halves(writer: W, config: &LinkConfig) -> (Half<W>, Half<W>) {
         let outbox = Arc::new(Self {
             queue: Mutex::new(Queue {
                 segments: VecDeque::new(),
