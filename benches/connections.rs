@@ -10,7 +10,9 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::{
-    env, fs,
+    env,
+    fmt::Write as _,
+    fs,
     io::{self, BufRead, BufReader, Read, Write},
     net::TcpStream as StdTcpStream,
     os::unix::net::UnixStream as StdUnixStream,
@@ -27,7 +29,10 @@ use serde_json::json;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt},
-    net::{TcpListener, UnixListener},
+    net::{
+        TcpListener, UnixListener,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
 };
 use tokio_util::codec::{Framed, LinesCodec};
 
@@ -79,6 +84,9 @@ fn main() {
         println!("only {room} descriptors are allowed here");
         links = room - 64;
     }
+    if words.is_empty() || words.iter().any(|word| "step by step".contains(word)) {
+        println!("{}", step_by_step());
+    }
     let mut all = Vec::new();
     for medium in ["tcp", "unix"] {
         println!(
@@ -106,6 +114,47 @@ fn main() {
     if let Some(file) = file {
         fs::write(file, json!(all).to_string()).expect("write the JSON file");
     }
+}
+
+/// The heap one TCP link takes, by the step that takes it, in this process.
+fn step_by_step() -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut out = String::from("### step by step, one TCP link\n\n| step | heap, B |\n|---|---|\n");
+        // Twice: what is made once, on first use, shows the first time only.
+        for turn in 0..2 {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut peer = StdTcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let stream = listener.accept().unwrap().0;
+            stream.set_nonblocking(true).unwrap();
+            // What the last turn left to its flusher is gone by then.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let mut before = HEAP.bytes();
+            let mut step = |name: &str| {
+                let now = HEAP.bytes();
+                if turn == 1 {
+                    let _ = writeln!(out, "| {name} | {} |", now.wrapping_sub(before) as isize);
+                }
+                before = HEAP.bytes();
+            };
+            let stream = tokio::net::TcpStream::from_std(stream).unwrap();
+            step("the socket, registered with tokio");
+            let (reader, writer) = stream.into_split();
+            step("its two halves");
+            let mut link = Link::pair(Newline::default(), reader, writer);
+            step("the link");
+            peer.write_all(MESSAGE).unwrap();
+            let message = link.receive().await.unwrap();
+            drop(message);
+            link.send(&MESSAGE[..MESSAGE.len() - 1]).await.unwrap();
+            link.flush().await.unwrap();
+            let _ = tokio::time::timeout(Duration::from_millis(20), link.receive()).await;
+            step("the answer sent, the link idle again");
+        }
+        let size = size_of::<Link<Newline, OwnedReadHalf, OwnedWriteHalf>>();
+        let _ = writeln!(out, "| beside the heap: the link's own size, where its owner keeps it | {size} |");
+        out
+    })
 }
 
 /// Bytes per link: before use, after use, after all were closed.
