@@ -323,3 +323,29 @@ fn a_child_that_heeds_its_input_survives_no_sigkill_of_ours() {
     parent.wait().unwrap();
     soon("the child stays", || !runs(id));
 }
+
+#[tokio::test]
+async fn d41_shutdown_closes_the_input_though_the_writer_is_held() {
+    let (_reader, _writer, handle) = start("cat");
+    let begin = Instant::now();
+    assert!(handle.shutdown().await.unwrap().is_success());
+    assert!(begin.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn d41_shutdown_is_not_held_up_by_output_nobody_reads() {
+    let (_reader, _writer, handle) = start("head -c 1000000 /dev/zero; cat >/dev/null; exit 3");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(handle.shutdown().await.unwrap().code, Some(3));
+}
+
+#[tokio::test]
+async fn a_write_that_waits_ends_with_the_shutdown() {
+    let (_reader, mut writer, handle) = start("exec sleep 1000");
+    let write = tokio::spawn(async move { writer.write_all(&[0; 1_000_000]).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let end = tokio::spawn(async move { handle.shutdown().await });
+    let error = tokio::time::timeout(Duration::from_secs(2), write).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+    end.abort();
+}

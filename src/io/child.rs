@@ -16,6 +16,7 @@
 //!
 //! Unix only. Uses std's `Command`, tokio's poller and pipes, rustix (signals, waiting).
 
+mod pipes;
 mod process;
 mod stderr;
 
@@ -40,6 +41,7 @@ use tokio::{
 
 pub use self::process::ChildExit;
 use self::{
+    pipes::{Input, Output},
     process::{Lease, Process},
     stderr::{Drain, Sink},
 };
@@ -222,8 +224,10 @@ impl ChildBuilder {
         if let (Some(errors), Some(sink)) = (errors, sink) {
             process.set_drain(Drain::start(errors.into(), sink)?);
         }
+        let (input, output) = (Arc::new(Input::new(input)), Arc::new(Output::new(output)));
+        process.set_pipes(&input, &output);
         let reader = ChildReader { pipe: output, end: EndOfOutput::Open, lease: Arc::clone(&lease) };
-        let writer = ChildWriter { pipe: Some(input), _lease: lease };
+        let writer = ChildWriter { pipe: input, _lease: lease };
         Ok((reader, writer, ChildHandle { process }))
     }
 }
@@ -296,7 +300,7 @@ enum EndOfOutput {
 /// At the end of the output it waits up to 100 ms for the child to exit. An exit other than success, unless this side
 /// asked for it, is an error around [`ChildFailed`], told once; anything else is the plain end.
 pub struct ChildReader {
-    pipe: pipe::Receiver,
+    pipe: Arc<Output>,
     end: EndOfOutput,
     lease: Arc<Lease>,
 }
@@ -304,7 +308,7 @@ pub struct ChildReader {
 /// The child's standard input. Shutting it down closes it. The child is killed when this and the [`ChildReader`] are
 /// dropped.
 pub struct ChildWriter {
-    pipe: Option<pipe::Sender>,
+    pipe: Arc<Input>,
     _lease: Arc<Lease>,
 }
 
@@ -316,7 +320,7 @@ impl fmt::Debug for ChildReader {
 
 impl fmt::Debug for ChildWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChildWriter").field("closed", &self.pipe.is_none()).finish_non_exhaustive()
+        f.debug_struct("ChildWriter").field("closed", &self.pipe.is_closed()).finish_non_exhaustive()
     }
 }
 
@@ -331,7 +335,7 @@ impl AsyncRead for ChildReader {
             match &mut this.end {
                 EndOfOutput::Open => {
                     let before = buffer.filled().len();
-                    ready!(Pin::new(&mut this.pipe).poll_read(cx, buffer))?;
+                    ready!(this.pipe.poll_read(cx, buffer))?;
                     if buffer.filled().len() > before || buffer.remaining() == 0 {
                         return Poll::Ready(Ok(()));
                     }
@@ -363,10 +367,7 @@ impl AsyncRead for ChildReader {
 
 impl AsyncWrite for ChildWriter {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().pipe {
-            Some(pipe) => Pin::new(pipe).poll_write(cx, bytes),
-            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-        }
+        self.pipe.poll_open(cx, |pipe, cx| pipe.poll_write(cx, bytes))
     }
 
     fn poll_write_vectored(
@@ -374,10 +375,7 @@ impl AsyncWrite for ChildWriter {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().pipe {
-            Some(pipe) => Pin::new(pipe).poll_write_vectored(cx, parts),
-            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-        }
+        self.pipe.poll_open(cx, |pipe, cx| pipe.poll_write_vectored(cx, parts))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -388,9 +386,15 @@ impl AsyncWrite for ChildWriter {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.pipe = None;
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.pipe.close();
         Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for ChildWriter {
+    fn drop(&mut self) {
+        self.pipe.close();
     }
 }
 
@@ -436,8 +440,10 @@ impl ChildHandle {
         self.process.exited().await
     }
 
-    /// Ends it: waits for its exit, sends `SIGTERM` to the group, waits, sends `SIGKILL` to the group, reaps it.
-    /// Shut the [`ChildWriter`] down first (closing a link does), or the first wait is in vain for most servers.
+    /// Ends it: closes its input, waits for its exit, sends `SIGTERM` to the group, waits, sends `SIGKILL` to the
+    /// group, reaps it. Shut the [`ChildWriter`] down first (closing a link does), or what is queued there is lost.
+    ///
+    /// Output that nobody reads meanwhile is thrown away: a server that blocks on it would not see its input close.
     ///
     /// # Errors
     /// When the system cannot be asked.

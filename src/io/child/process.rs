@@ -8,7 +8,7 @@ use std::{
     os::fd::OwnedFd,
     process::Child,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -22,7 +22,10 @@ use rustix::{
 };
 use tokio::io::unix::AsyncFd;
 
-use super::stderr::Drain;
+use super::{
+    pipes::{Input, Output},
+    stderr::Drain,
+};
 
 /// How often the exit is asked for where the system cannot tell it.
 const ASK: Duration = Duration::from_millis(20);
@@ -77,6 +80,8 @@ pub(super) struct Process {
     /// Readable once it has exited. Empty where the system has no such thing.
     exit: OnceLock<AsyncFd<OwnedFd>>,
     drain: OnceLock<Drain>,
+    /// Weak, so that a handle keeps no pipe open.
+    pipes: OnceLock<(Weak<Input>, Weak<Output>)>,
     /// This side has asked it to end, so how it exits is no failure.
     asked: AtomicBool,
     stdin_grace: Duration,
@@ -90,6 +95,7 @@ impl Process {
             state: Mutex::new(State::Unreaped(child)),
             exit: OnceLock::new(),
             drain: OnceLock::new(),
+            pipes: OnceLock::new(),
             asked: AtomicBool::new(false),
             stdin_grace,
             term_grace,
@@ -110,6 +116,10 @@ impl Process {
 
     pub(super) fn set_drain(&self, drain: Drain) {
         drop(self.drain.set(drain));
+    }
+
+    pub(super) fn set_pipes(&self, input: &Arc<Input>, output: &Arc<Output>) {
+        drop(self.pipes.set((Arc::downgrade(input), Arc::downgrade(output))));
     }
 
     pub(super) fn id(&self) -> u32 {
@@ -185,6 +195,22 @@ impl Process {
         }
     }
 
+    /// As [`exited`](Self::exited), throwing away output that nobody has read for a while.
+    async fn exited_unread(&self) -> io::Result<ChildExit> {
+        let mut reads = None;
+        loop {
+            if let Ok(exit) = tokio::time::timeout(ASK, self.exited()).await {
+                return exit;
+            }
+            if let Some(output) = self.pipes.get().and_then(|(_, output)| output.upgrade()) {
+                let before = reads.replace(output.reads());
+                if before == reads {
+                    output.discard();
+                }
+            }
+        }
+    }
+
     fn signal(&self, signal: Signal) {
         let mut state = self.lock();
         self.look(&mut state);
@@ -213,9 +239,12 @@ impl Process {
 
     pub(super) async fn shutdown(&self) -> io::Result<ChildExit> {
         self.asked.store(true, Ordering::Release);
-        if tokio::time::timeout(self.stdin_grace, self.exited()).await.is_err() {
+        if let Some(input) = self.pipes.get().and_then(|(input, _)| input.upgrade()) {
+            input.close();
+        }
+        if tokio::time::timeout(self.stdin_grace, self.exited_unread()).await.is_err() {
             self.signal(Signal::TERM);
-            if tokio::time::timeout(self.term_grace, self.exited()).await.is_err() {
+            if tokio::time::timeout(self.term_grace, self.exited_unread()).await.is_err() {
                 self.signal(Signal::KILL);
                 let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the child does not die");
                 tokio::time::timeout(KILL_GRACE, self.exited()).await.map_err(late)??;
