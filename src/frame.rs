@@ -20,36 +20,38 @@ use crate::buffer::{BlockSlice, Window};
 /// Frames compare, order and hash as their bytes do, so a map keyed by frames is looked up by `&[u8]`.
 #[derive(Clone)]
 pub struct Frame {
-    repr: Repr,
-}
-
-#[derive(Clone)]
-enum Repr {
-    Block(BlockSlice),
-    Bytes(Bytes),
+    /// `None` for the empty frame that is on nothing.
+    slice: Option<BlockSlice>,
 }
 
 impl Frame {
     /// The empty frame. Allocates nothing.
     #[must_use]
     pub const fn new() -> Self {
-        Self { repr: Repr::Bytes(Bytes::new()) }
+        Self { slice: None }
     }
 
     /// A frame on bytes that live for ever.
     #[must_use]
-    pub const fn from_static(bytes: &'static [u8]) -> Self {
-        Self { repr: Repr::Bytes(Bytes::from_static(bytes)) }
+    pub fn from_static(bytes: &'static [u8]) -> Self {
+        Bytes::from_static(bytes).into()
     }
 
     /// A frame with its own copy of `bytes`, outside any pool.
     #[must_use]
     pub fn copy_from_slice(bytes: &[u8]) -> Self {
-        Self { repr: Repr::Bytes(Bytes::copy_from_slice(bytes)) }
+        let size = bytes.len();
+        if let Some(mut window) = Window::unpooled(size)
+            && window.extend(bytes)
+        {
+            return Self::cut(&mut window, 0..size, size);
+        }
+        // Beyond what a block can be.
+        Bytes::copy_from_slice(bytes).into()
     }
 
     pub(crate) fn from_block(slice: BlockSlice) -> Self {
-        Self { repr: Repr::Block(slice) }
+        Self { slice: Some(slice) }
     }
 
     /// Cuts `payload` out of `window` without copying; see [`Window::lend`] for the arguments.
@@ -66,21 +68,24 @@ impl Frame {
     #[must_use]
     #[inline]
     pub fn as_slice(&self) -> &[u8] {
-        match &self.repr {
-            Repr::Block(slice) => slice.as_slice(),
-            Repr::Bytes(bytes) => bytes,
+        match &self.slice {
+            Some(slice) => slice.as_slice(),
+            None => &[],
         }
     }
 
-    /// The part `range` of this frame, which shares its bytes.
+    /// The part `range` of this frame, which shares its bytes. Of a frame on a [`Bytes`] it takes a small allocation.
     ///
     /// # Panics
     /// When the range lies outside the frame.
     #[must_use]
     pub fn slice(&self, range: ops::Range<usize>) -> Self {
-        match &self.repr {
-            Repr::Block(slice) => Self::from_block(slice.slice(range)),
-            Repr::Bytes(bytes) => Self { repr: Repr::Bytes(bytes.slice(range)) },
+        match &self.slice {
+            Some(slice) => Self::from_block(slice.slice(range)),
+            None => {
+                assert!(range == (0..0), "a range outside the frame");
+                Self::new()
+            }
         }
     }
 
@@ -117,9 +122,10 @@ impl Frame {
 
     /// Shortens the frame to `len` bytes; does nothing when it is not longer. Costs no counting.
     pub fn truncate(&mut self, len: usize) {
-        match &mut self.repr {
-            Repr::Block(slice) => slice.narrow(0..len.min(slice.as_slice().len())),
-            Repr::Bytes(bytes) => bytes.truncate(len),
+        if len < self.len()
+            && let Some(slice) = &mut self.slice
+        {
+            slice.narrow(0..len);
         }
     }
 
@@ -128,9 +134,12 @@ impl Frame {
     /// # Panics
     /// When there are not so many.
     pub fn advance(&mut self, count: usize) {
-        match &mut self.repr {
-            Repr::Block(slice) => slice.narrow(count..slice.as_slice().len()),
-            Repr::Bytes(bytes) => bytes::Buf::advance(bytes, count),
+        let len = self.len();
+        assert!(count <= len, "advance beyond the frame");
+        if count > 0
+            && let Some(slice) = &mut self.slice
+        {
+            slice.narrow(count..len);
         }
     }
 
@@ -140,13 +149,14 @@ impl Frame {
     /// The frame as it was, when another frame, or the link's window, holds a part of the same block, or the bytes are
     /// static.
     pub fn try_into_mut(self) -> Result<FrameMut, Self> {
-        match self.repr {
-            Repr::Block(slice) if slice.is_unique() => Ok(FrameMut { repr: ReprMut::Block(slice) }),
-            Repr::Block(slice) => Err(Self::from_block(slice)),
-            Repr::Bytes(bytes) => match bytes.try_into_mut() {
-                Ok(bytes) => Ok(FrameMut { repr: ReprMut::Bytes(bytes) }),
-                Err(bytes) => Err(bytes.into()),
-            },
+        let Some(slice) = self.slice else { return Ok(FrameMut { repr: ReprMut::Bytes(BytesMut::new()) }) };
+        if slice.is_unique() {
+            return Ok(FrameMut { repr: ReprMut::Block(slice) });
+        }
+        match slice.into_foreign().map(Bytes::try_into_mut) {
+            Ok(Ok(bytes)) => Ok(FrameMut { repr: ReprMut::Bytes(bytes) }),
+            Ok(Err(bytes)) => Err(bytes.into()),
+            Err(slice) => Err(Self::from_block(slice)),
         }
     }
 
@@ -159,10 +169,7 @@ impl Frame {
     /// Bytes of pooled memory that this frame keeps from its pool; 0 when it lies outside any pool.
     #[must_use]
     pub fn pinned(&self) -> usize {
-        match &self.repr {
-            Repr::Block(slice) => slice.pinned(),
-            Repr::Bytes(_) => 0,
-        }
+        self.slice.as_ref().map_or(0, BlockSlice::pinned)
     }
 }
 
@@ -189,8 +196,9 @@ impl AsRef<[u8]> for Frame {
 }
 
 impl From<Bytes> for Frame {
+    /// Does not copy. Takes one small allocation.
     fn from(bytes: Bytes) -> Self {
-        Self { repr: Repr::Bytes(bytes) }
+        if bytes.is_empty() { Self::new() } else { Self::from_block(BlockSlice::foreign(bytes)) }
     }
 }
 
@@ -203,9 +211,13 @@ impl From<Vec<u8>> for Frame {
 impl From<Frame> for Bytes {
     /// Does not copy. A frame on a pooled block costs one small allocation (of the `Bytes` owner).
     fn from(frame: Frame) -> Self {
-        match frame.repr {
-            Repr::Bytes(bytes) => bytes,
-            Repr::Block(_) => Self::from_owner(frame),
+        let Some(slice) = frame.slice else { return Self::new() };
+        match slice.into_foreign() {
+            Ok(bytes) => bytes,
+            Err(slice) => match slice.as_foreign() {
+                Some(bytes) => bytes.clone(),
+                None => Self::from_owner(Frame::from_block(slice)),
+            },
         }
     }
 }
@@ -349,6 +361,6 @@ mod tests {
 
     #[test]
     fn is_small() {
-        assert!(size_of::<Frame>() <= 40 && size_of::<Option<Frame>>() <= 40);
+        assert!(size_of::<Frame>() == 16);
     }
 }

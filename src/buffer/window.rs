@@ -73,14 +73,14 @@ impl Window {
     #[inline]
     pub fn unread(&mut self) -> &mut [u8] {
         // SAFETY: no slice reaches beyond `start` and the window is the only writer, borrowed mutably.
-        unsafe { self.block.write(self.start..self.end) }
+        unsafe { self.block.write_within(self.start, self.end) }
     }
 
     /// Room for the next read: initialised bytes of no meaning.
     #[inline]
     pub fn spare(&mut self) -> &mut [u8] {
         // SAFETY: as in `unread`; the range lies behind `start`.
-        unsafe { self.block.write(self.end..self.block.capacity()) }
+        unsafe { self.block.write_within(self.end, self.block.capacity()) }
     }
 
     /// Bytes of room for the next read.
@@ -120,7 +120,7 @@ impl Window {
         let start = self.start;
         self.start += consumed;
         // SAFETY: the bytes were unread, so no slice reaches them; the loan borrows the window, the only writer.
-        unsafe { self.block.write(start + payload.start..start + payload.end) }
+        unsafe { self.block.write_within(start + payload.start, start + payload.end) }
     }
 
     /// Cuts `payload`, a range of the unread bytes, as an owned slice of the block, and drops `consumed` bytes from

@@ -127,6 +127,8 @@ pub struct NewlineDecoder {
     max_size: usize,
     check_utf8: bool,
     unterminated: Unterminated,
+    /// The last line was longer than what is searched in place.
+    long: bool,
     /// Nothing has been delivered yet, so a byte order mark may still come.
     at_start: bool,
     /// Bytes of `src` that are known to hold no newline.
@@ -143,6 +145,7 @@ impl Default for NewlineDecoder {
             max_size: MAX_MESSAGE_SIZE,
             check_utf8: false,
             unterminated: Unterminated::default(),
+            long: false,
             at_start: true,
             scanned: 0,
             skipped: 0,
@@ -156,9 +159,13 @@ impl Decode for NewlineDecoder {
     fn decode(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
         // The plain case: a line that is not the first, within the limit, not blank, whole or still to come.
         if self.skipped == 0 && !self.at_start && !self.check_utf8 {
-            match scan::find_newline(src.get(self.scanned..).unwrap_or_default()) {
+            let rest = src.get(self.scanned..).unwrap_or_default();
+            // Lines come in kinds: after a long one the next is looked for as a long one.
+            let found = if self.long { scan::find_far_newline(rest) } else { scan::find_newline(rest) };
+            match found {
                 Some(found) => {
                     let newline = self.scanned + found;
+                    self.long = newline > scan::NEAR;
                     let has_cr = src.get(newline.wrapping_sub(1)) == Some(&b'\r');
                     let end = newline - usize::from(has_cr);
                     if end.wrapping_sub(1) < self.max_size {

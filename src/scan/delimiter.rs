@@ -5,7 +5,7 @@
 //! eight at a time elsewhere; what is longer goes to `memchr`, which picks the widest vectors of the machine.
 
 /// Bytes that are looked at in place before `memchr` is called.
-const NEAR: usize = 128;
+pub(crate) const NEAR: usize = 128;
 
 /// Payloads above this size, in bytes, are copied and searched one after the other: each is faster by itself then.
 const FUSED: usize = 1024;
@@ -25,6 +25,13 @@ pub fn find_newline(bytes: &[u8]) -> Option<usize> {
         seen += block::SIZE;
     }
     far(bytes, seen)
+}
+
+/// [`find_newline`] for bytes of which it is known that the line break is not near: without looking there first.
+#[must_use]
+#[inline]
+pub fn find_far_newline(bytes: &[u8]) -> Option<usize> {
+    memchr::memchr(NEWLINE, bytes)
 }
 
 /// The first `\n` from `seen` on.

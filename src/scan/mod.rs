@@ -5,4 +5,5 @@
 #[allow(unsafe_code)]
 mod delimiter;
 
-pub use delimiter::{copy_line, find_newline};
+pub(crate) use delimiter::NEAR;
+pub use delimiter::{copy_line, find_far_newline, find_newline};
