@@ -4,6 +4,8 @@
 //! the stream survives has to be an item; only a violation is an error. Payloads are split off the read buffer, not
 //! copied.
 
+use std::io::IoSlice;
+
 use bytes::{Buf, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
@@ -50,6 +52,23 @@ fn drive(
     }
 }
 
+/// Appends one frame to `dst`. Where the payload goes out untouched, no byte is written twice.
+fn put(encoder: &mut impl Encode, payload: &[u8], dst: &mut BytesMut) -> Result<(), Error> {
+    if let Some(wrap) = encoder.wrap(&[IoSlice::new(payload)])? {
+        dst.reserve(wrap.head().len() + payload.len() + wrap.tail().len());
+        dst.extend_from_slice(wrap.head());
+        dst.extend_from_slice(payload);
+        dst.extend_from_slice(wrap.tail());
+        return Ok(());
+    }
+    let start = dst.len();
+    dst.resize(start + payload.len() + encoder.overhead(), 0);
+    let written = encoder.encode(payload, dst.get_mut(start..).unwrap_or_default());
+    dst.truncate(start + written.as_ref().map_or(0, |&written| written));
+    written?;
+    Ok(())
+}
+
 macro_rules! decoder {
     ($($codec:ty),*) => {$(
         impl Decoder for $codec {
@@ -73,13 +92,7 @@ macro_rules! encoder {
             type Error = Error;
 
             fn encode(&mut self, item: T, dst: &mut BytesMut) -> Result<(), Error> {
-                let payload = item.as_ref();
-                let start = dst.len();
-                dst.resize(start + payload.len() + self.overhead(), 0);
-                let written = Encode::encode(self, payload, dst.get_mut(start..).unwrap_or_default());
-                dst.truncate(start + written.as_ref().map_or(0, |&written| written));
-                written?;
-                Ok(())
+                put(self, item.as_ref(), dst)
             }
         }
     )*};
