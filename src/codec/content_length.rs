@@ -198,7 +198,7 @@ impl ContentLengthDecoder {
         loop {
             let within = src.get(..self.max_head.min(src.len())).unwrap_or_default();
             let Some(found) = scan::find_newline(within.get(scanned..).unwrap_or_default()) else {
-                if src.len() >= self.max_head {
+                if !src.is_empty() && src.len() >= self.max_head {
                     return Err(Violation::HeadTooLarge { limit: self.max_head });
                 }
                 self.state = State::Head { line, scanned: src.len(), length };
