@@ -32,6 +32,12 @@ impl Dice {
         self.0 ^= self.0 << 5;
         self.0 % sides
     }
+
+    /// Up to one of these, at least 1.
+    fn size(&mut self, most: [u32; 3]) -> usize {
+        let most = most[self.roll(3) as usize];
+        self.roll(most) as usize + 1
+    }
 }
 
 struct Reader {
@@ -50,7 +56,7 @@ impl AsyncRead for Reader {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let most = self.dice.roll([3, 300, 50_000][self.dice.clone().roll(3) as usize]) as usize + 1;
+        let most = self.dice.size([3, 300, 50_000]);
         let count = most.min(buffer.remaining()).min(self.bytes.len() - self.at);
         buffer.put_slice(&self.bytes[self.at..self.at + count]);
         self.at += count;
@@ -69,7 +75,7 @@ impl Writer {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let mut most = self.dice.roll([3, 5000, 200_000][self.dice.clone().roll(3) as usize]) as usize + 1;
+        let mut most = self.dice.size([3, 5000, 200_000]);
         let mut written = self.written.lock().unwrap();
         let before = written.len();
         for slice in slices {
