@@ -145,7 +145,7 @@ fn a_message_leaves_when_the_runtime_ends_before_the_link() {
 
 #[test]
 fn without_a_runtime_what_was_fed_leaves_when_the_link_reads_or_goes() {
-    let (writer, log) = ScriptedWriter::new([Act::Pending, Act::Take(2)]);
+    let (writer, log) = ScriptedWriter::new([Act::Take(2)]);
     let mut link =
         Link::pair(Newline::default(), ScriptedReader::new("x\n", [Act::Later, Act::Take(9)]), writer);
     futures::executor::block_on(async {
