@@ -101,6 +101,8 @@ struct Queue {
     driving: bool,
     /// The writer said Pending and has the flusher's waker.
     blocked: bool,
+    /// The flusher ran while somebody else was driving: the writer's wake-up may be spent.
+    missed: bool,
     /// Bytes were written since the writer was last flushed.
     dirty: bool,
     /// The flusher was told of the frames that are queued.
@@ -204,6 +206,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
                 written: 0,
                 driving: false,
                 blocked: false,
+                missed: false,
                 dirty: false,
                 armed: false,
                 phase: Phase::Open,
@@ -287,6 +290,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         if size >= VECTORED_THRESHOLD && queue.may_drive(By::Half) {
             // Straight from the caller's memory, behind what is queued already.
             queue.driving = true;
+            queue.missed = false;
             let total = wrap.head().len() + size + wrap.tail().len();
             let mut writing = lock(&self.writing);
             writing.take_from(&mut queue);
@@ -304,7 +308,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
                     queue.dirty |= settled + own > 0;
                     skip = own;
                     if own < total {
-                        queue.blocked = true;
+                        queue.block(By::Half, self.write_deadline.is_some());
                     }
                 }
                 Err(error) => {
@@ -469,11 +473,11 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
     pub(super) fn poll_before_read(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<()> {
         {
             let queue = lock(&self.queue);
-            if queue.queued == 0 && queue.in_flight == 0 {
+            if queue.queued == 0 && queue.in_flight == 0 && !queue.dirty {
                 return Poll::Ready(());
             }
         }
-        self.drain(By::Half);
+        self.drain_from(cx);
         if !self.pause_reading {
             return Poll::Ready(());
         }
@@ -506,10 +510,12 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
     fn drain(&self, by: By) {
         let mut queue = lock(&self.queue);
         if !queue.may_drive(by) {
+            queue.missed |= queue.driving && by == By::Flusher;
             return;
         }
         queue.driving = true;
         queue.blocked = false;
+        queue.missed = false;
         let mut writing = lock(&self.writing);
         let writing = &mut *writing;
         let guard = Driving(self);
@@ -548,7 +554,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
                 }
                 Poll::Pending => {
                     queue.driving = false;
-                    queue.blocked = true;
+                    queue.block(by, self.write_deadline.is_some());
                     break;
                 }
             }
@@ -596,20 +602,41 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         }
         queue.sender = None;
         queue.receiver = None;
-        let waker = match &queue.flusher {
-            FlusherState::Running(waker) => Some(waker.clone()),
-            FlusherState::None if queue.backlog() > 0 => {
-                let _unattended = self.start_flusher(queue);
-                return;
-            }
-            FlusherState::Starting | FlusherState::None => return,
-        };
+        if matches!(queue.flusher, FlusherState::None) && queue.backlog() > 0 {
+            let _unattended = self.start_flusher(queue);
+        } else {
+            drop(queue);
+        }
+        // As much as goes at once goes now: the runtime may end before the flusher runs again, or for the first time.
+        self.drain_last();
+        let queue = lock(&self.queue);
+        let waker =
+            if let FlusherState::Running(waker) = &queue.flusher { Some(waker.clone()) } else { None };
         drop(queue);
-        // As much as goes at once goes now: the runtime may end before the flusher runs again.
-        self.drain(By::Half);
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+}
+
+impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
+    /// Writes as much as goes at once, when there may be no later: without a flusher nobody is woken to go on.
+    fn drain_last(&self) {
+        let queue = lock(&self.queue);
+        if queue.is_idle() && queue.phase != Phase::Closing {
+            return;
+        }
+        if let FlusherState::Running(_) = queue.flusher {
+            drop(queue);
+            return self.drain(By::Half);
+        }
+        if queue.driving {
+            return;
+        }
+        // Not under way anywhere, so the slot is free; a flusher that starts brings its own waker and looks again.
+        lock(&self.writing).waker.get_or_insert_with(|| Waker::noop().clone());
+        drop(queue);
+        self.drain(By::Flusher);
     }
 }
 
@@ -724,6 +751,18 @@ impl Queue {
         self.written += written as u64;
     }
 
+    /// The writer is full. The flusher, whose waker it has, is woken when it has to look again: it missed a wake-up
+    /// while a half was driving, or has a deadline to keep.
+    fn block(&mut self, by: By, deadline: bool) {
+        self.blocked = true;
+        if by == By::Half
+            && (std::mem::take(&mut self.missed) || deadline)
+            && let FlusherState::Running(waker) = &self.flusher
+        {
+            waker.wake_by_ref();
+        }
+    }
+
     fn fail(&mut self, failure: Failure) {
         self.phase = Phase::Failed(failure);
         self.blocked = false;
@@ -752,6 +791,8 @@ enum Stepped {
 impl<W: AsyncWrite + Unpin> Writing<W> {
     /// Moves everything from the queue here.
     fn take_from(&mut self, queue: &mut Queue) {
+        // Also when nothing is left to take: the next frame has to tell the flusher again.
+        queue.armed = false;
         if queue.queued == 0 {
             if self.current.is_none() {
                 // Nothing is on its way: an idle link holds no write buffer.
@@ -761,7 +802,6 @@ impl<W: AsyncWrite + Unpin> Writing<W> {
         }
         queue.in_flight += queue.queued;
         queue.queued = 0;
-        queue.armed = false;
         let tail = queue.cut_tail();
         for frame in queue.segments.drain(..).chain(tail) {
             if self.current.is_none() {
@@ -886,7 +926,7 @@ impl<W> Drop for Driving<'_, W> {
 }
 
 /// The small task that writes what nobody else has written when the sending task waits.
-struct Flusher<W> {
+struct Flusher<W: AsyncWrite + Unpin + Send + 'static> {
     outbox: Arc<Outbox<W>>,
     deadline: Option<WriteDeadline>,
 }
@@ -931,7 +971,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Future for Flusher<W> {
     }
 }
 
-impl<W> Flusher<W> {
+impl<W: AsyncWrite + Unpin + Send + 'static> Flusher<W> {
     fn poll_deadline(&mut self, after: Duration, written: u64, cx: &mut Context<'_>) -> Poll<()> {
         if self.deadline.as_ref().is_none_or(|deadline| deadline.written != written) {
             self.deadline = Some(WriteDeadline { sleep: Box::pin(sleep(after)), written });
@@ -944,12 +984,16 @@ impl<W> Flusher<W> {
     }
 }
 
-impl<W> Drop for Flusher<W> {
+impl<W: AsyncWrite + Unpin + Send + 'static> Drop for Flusher<W> {
     fn drop(&mut self) {
         let mut queue = lock(&self.outbox.queue);
         queue.flusher = FlusherState::None;
         queue.armed = false;
         queue.blocked = false;
+        drop(queue);
+        // The runtime ends, perhaps before this task ever ran: what was accepted leaves as far as it goes at once.
+        self.outbox.drain_last();
+        let mut queue = lock(&self.outbox.queue);
         // Whoever waits for bytes to leave has to find another way.
         for waker in [queue.sender.take(), queue.receiver.take()].into_iter().flatten() {
             waker.wake();

@@ -236,7 +236,9 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
             self.closing = None;
             return Poll::Ready(closed);
         }
-        let Some(after) = self.close_after else { return Poll::Pending };
+        // Outside a runtime there is no clock to close by.
+        let clock = self.closing.is_some() || tokio::runtime::Handle::try_current().is_ok();
+        let Some(after) = self.close_after.filter(|_| clock) else { return Poll::Pending };
         let sleep = self.closing.get_or_insert_with(|| Box::pin(tokio::time::sleep(after)));
         std::task::ready!(sleep.as_mut().poll(cx));
         self.closing = None;
