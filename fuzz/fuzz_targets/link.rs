@@ -127,7 +127,7 @@ async fn polled<T>(future: impl Future<Output = T>, polls: u8) -> Option<T> {
 
 /// The `index`th message, of a size around what matters inside.
 fn message(index: usize, argument: u8) -> Vec<u8> {
-    let sizes = [1, 100, 511, 512, 4095, 4096, 4097, 65_535, 70_000];
+    let sizes = [1, 100, 511, 512, 1, 4095, 4096, 4097, 40, 65_535, 70_000, 7];
     vec![b'a' + (index % 26) as u8; sizes[usize::from(argument) % sizes.len()]]
 }
 
@@ -147,6 +147,7 @@ async fn drive(input: &[u8]) {
         accepted.extend_from_slice(payload);
         accepted.push(b'\n');
     };
+    let mut checked = 0;
     for (index, pair) in operations.chunks_exact(2).take(64).enumerate() {
         let (operation, argument) = (pair[0] % 12, (pair[0] / 12).wrapping_add(pair[1]));
         let polls = pair[1] % 8;
@@ -204,7 +205,7 @@ async fn drive(input: &[u8]) {
             10 => {
                 if let Some(flushed) = polled(link.flush(), polls).await {
                     flushed.unwrap();
-                    assert_eq!(*written.lock().unwrap(), accepted, "after a flush");
+                    assert_eq!(written.lock().unwrap().len(), accepted.len(), "after a flush");
                 }
             }
             _ => {
@@ -214,8 +215,11 @@ async fn drive(input: &[u8]) {
                 ));
             }
         }
-        assert_eq!(received, incoming[..received.len()], "received in order");
-        assert!(accepted.starts_with(&written.lock().unwrap()), "written in order");
+        for (index, message) in received.iter().enumerate().skip(checked) {
+            assert!(*message == incoming[index], "received out of order");
+        }
+        checked = received.len();
+        assert!(written.lock().unwrap().len() <= accepted.len(), "written and never accepted");
     }
     // The rest comes and leaves by itself.
     loop {
@@ -225,7 +229,7 @@ async fn drive(input: &[u8]) {
             Err(error) => panic!("{error}"),
         }
     }
-    assert_eq!(received, incoming);
+    assert!(received == incoming, "not all was received");
     if operations.len() % 2 == 0 {
         link.close().await.unwrap();
     } else {
@@ -237,7 +241,7 @@ async fn drive(input: &[u8]) {
             tokio::task::yield_now().await;
         }
     }
-    assert_eq!(*written.lock().unwrap(), accepted, "all that was accepted has left");
+    assert!(*written.lock().unwrap() == accepted, "not all that was accepted has left, in order");
 
     // The same bytes as one stream of another framing: never a panic, whatever they are.
     let reader = Reader { bytes: input.to_vec(), at: 0, dice: Dice(7) };

@@ -8,10 +8,8 @@ use std::{
 use bytes::BytesMut;
 use crossbeam_queue::ArrayQueue;
 
-#[cfg(feature = "link")]
-use super::AcquiredBuffer;
 use super::{
-    BufferConfig, BufferMetrics, PooledBuffer, Waiter, Window, ZeroCopyMetrics,
+    AcquiredBuffer, BufferConfig, BufferMetrics, PooledBuffer, Waiter, Window, ZeroCopyMetrics,
     pool::{Kind, Pool},
     sync::Arc,
 };
@@ -183,19 +181,26 @@ impl BufferManager {
     /// As [`window`](Self::window).
     #[cfg(feature = "link")]
     pub async fn acquire_buffer(&self) -> Result<AcquiredBuffer, TransportError> {
-        let capacity = self.config().read_buffer_capacity;
         loop {
-            let bytes = match self.handle.acquired.pop() {
-                Some(bytes) => bytes,
-                None if self.pool().charge(capacity) => BytesMut::with_capacity(capacity),
-                None => {
-                    // Room for one of the same size: its turn is waited for, then it gives way.
-                    drop(self.acquire_read_buffer().await?);
-                    continue;
-                }
-            };
-            return Ok(AcquiredBuffer::new(bytes, capacity, Arc::clone(&self.handle)));
+            if let Some(buffer) = self.try_acquire_buffer() {
+                return Ok(buffer);
+            }
+            // Room for one of the same size: its turn is waited for, then it gives way.
+            drop(self.acquire_read_buffer().await?);
         }
+    }
+
+    /// An empty `BytesMut` as `acquire_buffer` gives it, without waiting; `None` when the cap is
+    /// reached.
+    #[must_use]
+    pub fn try_acquire_buffer(&self) -> Option<AcquiredBuffer> {
+        let capacity = self.config().read_buffer_capacity;
+        let bytes = match self.handle.acquired.pop() {
+            Some(bytes) => bytes,
+            None if self.pool().charge(capacity) => BytesMut::with_capacity(capacity),
+            None => return None,
+        };
+        Some(AcquiredBuffer::new(bytes, capacity, Arc::clone(&self.handle)))
     }
 
     #[cfg(feature = "link")]

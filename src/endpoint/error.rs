@@ -2,7 +2,7 @@
 
 use super::SizeError;
 
-/// Why a text is not an [`Endpoint`]. The messages are written for the person who typed it.
+/// Why a text is not an [`Endpoint`](super::Endpoint). The messages are written for the person who typed it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndpointError {

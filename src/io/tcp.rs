@@ -33,7 +33,7 @@ pub struct TcpOptions {
     /// Idle time after which the system probes whether the peer is still there, `None` for never. Default: 60 s.
     pub keepalive: Option<Duration>,
     /// How long a connect may take, all addresses of a name together. Default:
-    /// [`CONNECT_TIMEOUT`](crate::limits::CONNECT_TIMEOUT).
+    /// [`CONNECT_TIMEOUT`].
     pub connect_timeout: Duration,
 }
 

@@ -36,7 +36,7 @@ pub struct PeerCredentials {
     pub pid: Option<i32>,
 }
 
-/// Connects to the socket at `path`, within [`CONNECT_TIMEOUT`](crate::limits::CONNECT_TIMEOUT).
+/// Connects to the socket at `path`, within [`CONNECT_TIMEOUT`].
 ///
 /// # Errors
 /// `InvalidInput` for a path longer than the system's limit, `TimedOut` when the listener's queue stays full,
