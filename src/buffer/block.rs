@@ -384,7 +384,7 @@ impl BlockSlice {
         if let Some(bytes) = self.as_foreign() {
             return Self::foreign(bytes.slice(range));
         }
-        assert!(range.start <= range.end && range.end <= self.span.len());
+        assert!(range.start <= range.end && range.end <= self.span.len(), "a range outside the frame");
         Self { block: self.block.clone(), span: self.span.narrowed(&range) }
     }
 
@@ -397,7 +397,7 @@ impl BlockSlice {
             *self = Self::foreign(bytes.slice(range));
             return;
         }
-        assert!(range.start <= range.end && range.end <= self.span.len());
+        assert!(range.start <= range.end && range.end <= self.span.len(), "a range outside the frame");
         self.span = self.span.narrowed(&range);
     }
 
