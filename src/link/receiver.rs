@@ -25,6 +25,9 @@ use crate::{
     transport::TransportError,
 };
 
+/// Bytes that the framing of a message may take beside its payload, when a block is chosen by the last payload's size.
+const FRAMING_SLACK: usize = 64;
+
 /// Reads that brought no frame after which one poll lets other tasks run.
 const READS_PER_POLL: u32 = 32;
 
@@ -553,7 +556,13 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
         let next = if large {
             // A block that exists already is taken at the frame's word, or on the strength of the last one; memory is
             // allocated only for what has come.
-            let wanted = self.needed.max(self.last_size).max(len * 2);
+            let wanted = if self.needed > 0 {
+                self.needed
+            } else if len < self.last_size {
+                self.last_size + FRAMING_SLACK
+            } else {
+                len * 2
+            };
             let worth = len > half || self.last_size > MAX_READ_WINDOW;
             let pooled = if worth { self.buffers.try_pooled_window(wanted) } else { None };
             pooled.or_else(|| {
@@ -562,7 +571,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
                     return None;
                 }
                 self.buffers
-                    .try_window((len * 4).max(MAX_READ_WINDOW))
+                    .try_window(wanted.min(len * 4).max(MAX_READ_WINDOW))
                     .or_else(|| self.buffers.try_window((len * 2).max(MAX_READ_WINDOW)))
             })
         } else if window.capacity() == MAX_READ_WINDOW && window.compact() {
