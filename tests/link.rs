@@ -229,3 +229,50 @@ async fn an_exhausted_pool_is_waited_for_and_then_told_of() {
     drop(taken);
     assert_eq!(waiting.await.unwrap().unwrap(), "a", "a block that comes back wakes the link");
 }
+
+/// Holding more than the pool may lend ends in an error that says so, never in a hang; giving back goes on.
+#[cfg(all(feature = "net", unix))]
+#[tokio::test]
+async fn holding_all_of_the_pool_is_told_and_survived() {
+    use framewire::{
+        buffer::{BufferConfig, BufferManager},
+        error::Deadline,
+        io::unix,
+        link::LinkConfig,
+    };
+    let buffers = BufferManager::new(BufferConfig { max_bytes: 8 << 20, ..Default::default() });
+    let (near, far) = unix::pair().unwrap();
+    let near = Link::pair(Newline::default(), near.0, near.1);
+    let config = LinkConfig::default().buffers(buffers);
+    let mut far = Link::with_config(Newline::default(), far.0, far.1, config);
+    let (mut sender, _receiver) = near.split();
+    tokio::spawn(async move {
+        for index in 0..40 {
+            sender.send(&vec![b'a' + index; 1 << 20]).await.unwrap();
+        }
+        sender.close().await.unwrap();
+    });
+    let (mut held, mut count, mut told) = (Vec::new(), 0, 0);
+    let all = async {
+        loop {
+            match far.receive().await {
+                Ok(frame) => {
+                    assert!(frame.len() == 1 << 20 && frame.iter().all(|&byte| byte == b'a' + count));
+                    count += 1;
+                    held.push(frame);
+                }
+                Err(Error::TimedOut { deadline: Deadline::Buffer, .. }) => {
+                    told += 1;
+                    held.clear();
+                }
+                Err(error) => {
+                    assert!(error.is_clean_end(), "{error}");
+                    break;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all).await.expect("no hang");
+    assert_eq!(count, 40);
+    assert!(told > 0);
+}
