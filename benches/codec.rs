@@ -297,33 +297,46 @@ fn decode(criterion: &mut Criterion, runtime: &Runtime) {
         row("lent, drained", &mut || runtime.block_on(lent_drained(LengthPrefix::new(), &bytes)));
         row("owned", &mut || runtime.block_on(owned(LengthPrefix::new(), &bytes, 0)));
         row("owned, 64 held", &mut || runtime.block_on(owned(LengthPrefix::new(), &bytes, 64)));
+        let default = || async {
+            let mut framed = FramedRead::new(Source { bytes: &bytes }, LengthDelimitedCodec::new());
+            let mut count = 0;
+            while let Some(frame) = framed.next().await {
+                black_box(frame.unwrap());
+                count += 1;
+            }
+            count
+        };
+        row("LengthDelimitedCodec, 8 KiB", &mut || runtime.block_on(default()));
         row("LengthDelimitedCodec", &mut || runtime.block_on(framed(LengthDelimitedCodec::new(), &bytes, 0)));
         group.finish();
     }
 }
 
+/// Messages encoded one after the other.
+const BATCH: usize = 64;
+
+fn batch(encoder: &mut impl Encode, payload: &[u8], target: &mut [u8]) {
+    let mut end = 0;
+    for _ in 0..BATCH {
+        end += encoder.encode(black_box(payload), &mut target[end..]).unwrap();
+    }
+    black_box(&target[..end]);
+}
+
 /// Encodes 64 messages into one reused buffer.
 fn encode(criterion: &mut Criterion) {
-    const BATCH: usize = 64;
     for size in [100, 1024] {
         let payload = vec![b'x'; size];
         let text = "x".repeat(size);
         let mut group = criterion.benchmark_group("encode");
         group.throughput(Throughput::Elements(BATCH as u64));
         let mut target = vec![0; BATCH * (size + 64)];
-        let mut ours = |name: &str, encoder: &mut dyn Encode| {
-            group.bench_function(BenchmarkId::new(name, size), |bencher| {
-                bencher.iter(|| {
-                    let mut end = 0;
-                    for _ in 0..BATCH {
-                        end += encoder.encode(black_box(&payload), &mut target[end..]).unwrap();
-                    }
-                    black_box(&target[..end]);
-                });
-            });
-        };
-        ours("newline, ours", &mut Newline::new());
-        ours("length, ours", &mut LengthPrefix::new());
+        group.bench_function(BenchmarkId::new("newline, ours", size), |bencher| {
+            bencher.iter(|| batch(&mut Newline::new(), &payload, &mut target));
+        });
+        group.bench_function(BenchmarkId::new("length, ours", size), |bencher| {
+            bencher.iter(|| batch(&mut LengthPrefix::new(), &payload, &mut target));
+        });
         let mut vector = Vec::new();
         group.bench_function(BenchmarkId::new("newline, reused Vec, unchecked", size), |bencher| {
             bencher.iter(|| {
@@ -424,6 +437,7 @@ fn report() {
             goal("newline", row, "floor", cell, floor);
             goal("newline", row, "read_until", cell, 1.0);
             goal("length", row, "LengthDelimitedCodec", cell, length);
+            goal("length", row, "LengthDelimitedCodec, 8 KiB", cell, length);
         }
         goal("newline", "owned", "LinesCodec", cell, 0.5);
         goal("newline", "owned, 64 held", "LinesCodec, 64 held", cell, 0.5);
