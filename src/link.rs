@@ -106,13 +106,7 @@ where
         let (decoder, encoder) = codec.split();
         let (outbox, other) = Outbox::shared_by_halves(writer, &config);
         let receiver = Receiver::new(decoder, reader, other, &config);
-        let sender = Sender {
-            encoder,
-            outbox,
-            counters: Counters::default(),
-            close_after: config.close,
-            closing: None,
-        };
+        let sender = Sender::new(encoder, outbox, config.close);
         Self { sender, receiver }
     }
 

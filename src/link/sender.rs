@@ -25,9 +25,11 @@ use crate::{
 pub struct Sender<E, W: AsyncWrite + Unpin + Send + 'static> {
     pub(super) encoder: E,
     pub(super) outbox: Half<W>,
-    pub(super) counters: Counters,
-    pub(super) close_after: Option<Duration>,
-    pub(super) closing: Option<Pin<Box<Sleep>>>,
+    /// Messages and payload bytes accepted. Not `Counters`: an idle link is to be small.
+    frames: u64,
+    bytes: u64,
+    close_after: Option<Duration>,
+    closing: Option<Pin<Box<Sleep>>>,
 }
 
 /// Whether a queued frame leaves by itself.
@@ -38,6 +40,10 @@ enum Leave {
 }
 
 impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
+    pub(super) fn new(encoder: E, outbox: Half<W>, close_after: Option<Duration>) -> Self {
+        Self { encoder, outbox, frames: 0, bytes: 0, close_after, closing: None }
+    }
+
     /// Queues one message and lets it leave by itself, at the latest when this task next waits for anything: messages
     /// sent without a wait between them share one write. From 4 KiB on the payload is written where it lies; what the
     /// kernel does not take at once is copied.
@@ -83,8 +89,8 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
 
     #[inline]
     fn count(&mut self, size: usize) {
-        self.counters.frames_sent += 1;
-        self.counters.bytes_sent += size as u64;
+        self.frames += 1;
+        self.bytes += size as u64;
     }
 
     /// As [`send`](Self::send), for a frame: from 4 KiB on its bytes are never copied.
@@ -177,7 +183,12 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
     /// What this half has done.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        Counters { writes: self.outbox.writes(), ..self.counters }
+        Counters {
+            frames_sent: self.frames,
+            bytes_sent: self.bytes,
+            writes: self.outbox.writes(),
+            ..Counters::default()
+        }
     }
 
     /// Polls for room below the high-water mark; see [`start_send`](Self::start_send).
