@@ -533,27 +533,40 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
             return;
         };
         let (len, start) = (window.len(), window.start());
-        let ordinary = window.capacity() <= MAX_READ_WINDOW || self.last_size > MAX_READ_WINDOW;
+        let large = Self::is_large(len, self.needed, self.last_size);
+        // A large block is given back as soon as neither the last frame nor the unfinished one asks for it.
+        let ordinary = window.capacity() <= MAX_READ_WINDOW || large;
         // A short tail is moved to the front early: the window then stays in the cache. This costs a quarter of a copy
         // per byte at the most, since so many bytes were taken off before.
         if ordinary && (len == 0 || len <= start.max(MAX_READ_WINDOW / 4) / 4) {
             window.compact();
         }
         let spare = window.spare_len();
-        let fits = self.needed <= len + spare && (self.needed > 0 || spare >= window.capacity() / 4);
+        // A frame of unknown size is thought to be as large as the last one, if that was large.
+        let expected = if self.last_size > MAX_READ_WINDOW { self.last_size + FRAMING_SLACK } else { 0 };
+        let fits = match self.needed {
+            0 => spare >= window.capacity() / 4 || (len < expected && expected <= len + spare),
+            needed => needed <= len + spare,
+        };
         if !(ordinary && fits && spare > 0 && window.capacity() >= MAX_READ_WINDOW) {
             self.relocate();
         }
     }
 
-    /// Moves what is unread to the front or to another block, so that there is room for more.
+    /// Whether `len` unread bytes, what the unfinished frame needs, or the last frame take more than an ordinary window.
+    #[inline]
+    fn is_large(len: usize, needed: usize, last_size: usize) -> bool {
+        len > MAX_READ_WINDOW / 2 || needed > MAX_READ_WINDOW || last_size > MAX_READ_WINDOW
+    }
+
+    /// Moves what is unread to the front or to another block, so that there is room for more. Never moves it for
+    /// nothing: a frame that comes in small pieces is copied a few times in all, not once for each piece.
     #[cold]
     fn relocate(&mut self) {
         let Some(window) = &mut self.window else { return };
         let len = window.len();
         let half = MAX_READ_WINDOW / 2;
-        let large = len > half || self.needed > MAX_READ_WINDOW || self.last_size > MAX_READ_WINDOW;
-        let next = if large {
+        let next = if Self::is_large(len, self.needed, self.last_size) {
             // A block that exists already is taken at the frame's word, or on the strength of the last one; memory is
             // allocated only for what has come.
             let wanted = if self.needed > 0 {
@@ -565,7 +578,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
             };
             let worth = len > half || self.last_size > MAX_READ_WINDOW;
             let pooled = if worth { self.buffers.try_pooled_window(wanted) } else { None };
-            pooled.or_else(|| {
+            let next = pooled.or_else(|| {
                 let room = window.capacity() - len;
                 if room >= len && window.capacity() >= MAX_READ_WINDOW && window.compact() {
                     return None;
@@ -573,7 +586,8 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
                 self.buffers
                     .try_window(wanted.min(len * 4).max(MAX_READ_WINDOW))
                     .or_else(|| self.buffers.try_window((len * 2).max(MAX_READ_WINDOW)))
-            })
+            });
+            next.filter(|next| next.spare_len() > len + window.spare_len())
         } else if window.capacity() == MAX_READ_WINDOW && window.compact() {
             None
         } else {
