@@ -137,7 +137,7 @@ fn alone(decoder: &mut impl Decode, mut bytes: Vec<u8>, from: usize, piece: usiz
                     start += consumed;
                     break;
                 }
-                Step::Fault { fault, .. } => panic!("{fault}"),
+                step => panic!("{step:?}"),
             }
         }
     }

@@ -72,6 +72,16 @@ pub enum Violation {
         /// What is wrong.
         reason: &'static str,
     },
+    /// A rule of the protocol was broken.
+    #[error("{rule} ({section}), close code {code}")]
+    Protocol {
+        /// What was wrong, a fixed text without peer bytes.
+        rule: &'static str,
+        /// Where the rule stands, such as `RFC 6455 §5.2`.
+        section: &'static str,
+        /// The close code that goes out to the peer (RFC 6455 §7.4.1); 1006 when nothing does.
+        code: u16,
+    },
     /// More faults in a row than the link accepts.
     #[error("{count} faulty messages in a row")]
     TooManyFaults {

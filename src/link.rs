@@ -36,14 +36,15 @@
 
 use std::{
     fmt,
+    future::poll_fn,
     io::IoSlice,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{Frame, Result, buffer::BufferManager, codec::Codec};
+use crate::{Error, Frame, Result, buffer::BufferManager, codec::Codec, error::Deadline};
 
 mod config;
 mod outbox;
@@ -114,7 +115,9 @@ where
     /// backlog of writes pauses reading.
     #[must_use]
     pub fn split(self) -> Halves<C, R, W> {
-        (self.sender, self.receiver)
+        let Self { mut sender, receiver } = self;
+        sender.outbox.hand_over();
+        (sender, receiver)
     }
 
     /// Puts two halves together again; gives them back when they are not of the same link.
@@ -136,7 +139,7 @@ where
     /// Takes the link apart, with everything that was under way in it.
     #[must_use]
     pub fn into_parts(self) -> Parts<C, R, W> {
-        let Self { sender, mut receiver } = self;
+        let Self { mut sender, mut receiver } = self;
         let (writer, unsent) = sender.outbox.take_writer();
         let unread = receiver.take_unread();
         Parts {
@@ -158,6 +161,7 @@ where
     /// Safe.
     #[inline]
     pub fn receive(&mut self) -> Receive<'_, C::Decoder, R, W> {
+        self.sender.outbox.hand_over();
         self.receiver.receive()
     }
 
@@ -170,6 +174,7 @@ where
     /// Safe.
     #[inline]
     pub fn receive_lent(&mut self) -> ReceiveLent<'_, C::Decoder, R, W> {
+        self.sender.outbox.hand_over();
         self.receiver.receive_lent()
     }
 
@@ -181,6 +186,7 @@ where
     /// # Cancel safety
     /// Safe.
     pub async fn receive_into_buffer(&mut self, buffer: &mut BytesMut) -> Result<usize> {
+        self.sender.outbox.hand_over();
         self.receiver.receive_into_buffer(buffer).await
     }
 
@@ -192,6 +198,7 @@ where
     /// # Cancel safety
     /// Safe.
     pub async fn receive_batch(&mut self, frames: &mut Vec<Frame>, max: usize) -> Result<usize> {
+        self.sender.outbox.hand_over();
         self.receiver.receive_batch(frames, max).await
     }
 
@@ -273,7 +280,8 @@ where
     }
 
     /// Flushes, shuts the writer down and ends receiving: later calls fail with
-    /// [`End::Closed`](crate::error::End::Closed). See [`Sender::close`].
+    /// [`End::Closed`](crate::error::End::Closed). With a codec that takes leave by itself (WebSocket's Close frame), waits
+    /// for the peer's too, and drops messages that come before it. See [`Sender::close`].
     ///
     /// # Errors
     /// See there.
@@ -281,8 +289,7 @@ where
     /// # Cancel safety
     /// Safe.
     pub async fn close(&mut self) -> Result<()> {
-        self.receiver.close();
-        self.sender.close().await
+        poll_fn(|cx| self.poll_close(cx)).await
     }
 
     /// Both halves, to use at once in one task (`select!`).
@@ -301,6 +308,7 @@ where
     /// # Errors
     /// As there.
     pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame>> {
+        self.sender.outbox.hand_over();
         self.receiver.poll_receive(cx)
     }
 
@@ -309,8 +317,28 @@ where
     /// # Errors
     /// As there.
     pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let mut shut = self.sender.poll_shut(cx);
+        if shut.is_pending() && self.sender.outbox.is_parting() && self.receiver.poll_discard(cx).is_ready() {
+            shut = self.sender.poll_shut(cx);
+        }
+        let peer_is_awaited = match &shut {
+            Poll::Pending => self.sender.outbox.is_parting(),
+            Poll::Ready(Ok(())) => self.receiver.poll_linger(cx).is_pending(),
+            Poll::Ready(Err(_)) => false,
+        };
+        if !peer_is_awaited {
+            self.receiver.close();
+            if shut.is_ready() {
+                return shut;
+            }
+        }
+        let after = ready!(self.sender.poll_close_deadline(cx));
         self.receiver.close();
-        self.sender.poll_close(cx)
+        match shut {
+            // All is written; only the peer has not ended the stream in time.
+            Poll::Ready(shut) => Poll::Ready(shut),
+            Poll::Pending => Poll::Ready(Err(Error::TimedOut { deadline: Deadline::Close, after })),
+        }
     }
 
     /// Whether the stream is over, as far as this link has seen.

@@ -221,11 +221,11 @@ async fn a_writer_that_panics_ends_the_link_with_an_error() {
     assert!(link.close().await.is_err());
     // In a half.
     let (writer, _log) = ScriptedWriter::new([]);
-    let link = Link::pair(Newline::default(), silent(), writer.limit(2, Act::Panic));
+    let mut link = Link::pair(Newline::default(), silent(), writer.limit(2, Act::Panic));
+    link.send(b"a").await.unwrap();
+    link.flush().await.unwrap();
+    link.feed(&[b'x'; 100]).await.unwrap();
     let (mut sender, mut receiver) = link.split();
-    sender.send(b"a").await.unwrap();
-    sender.flush().await.unwrap();
-    sender.feed(&[b'x'; 100]).await.unwrap();
     let reading = tokio::spawn(async move { receiver.receive().await.map(drop) });
     assert!(timeout(LONG, reading).await.unwrap().unwrap_err().is_panic());
     assert!(matches!(timeout(LONG, sender.flush()).await.unwrap(), Err(Error::Io(_))));

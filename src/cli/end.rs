@@ -90,6 +90,14 @@ impl Decode for AnyDecoder {
             Self::ContentLength(decoder) => decoder.decode_eof(src),
         }
     }
+
+    fn is_mid_message(&self) -> bool {
+        match self {
+            Self::Newline(decoder) => decoder.is_mid_message(),
+            Self::Length(decoder) => decoder.is_mid_message(),
+            Self::ContentLength(decoder) => decoder.is_mid_message(),
+        }
+    }
 }
 
 /// Any framing's encoder.

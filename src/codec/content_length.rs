@@ -141,6 +141,10 @@ impl Decode for ContentLengthDecoder {
         step
     }
 
+    fn is_mid_message(&self) -> bool {
+        matches!(self.state, State::Skip { .. })
+    }
+
     fn decode_eof(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
         match self.decode(src)? {
             // A payload that was being skipped has been told of already.

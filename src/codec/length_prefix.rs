@@ -309,6 +309,10 @@ impl Decode for LengthPrefixDecoder {
         self.decode_any(src)
     }
 
+    fn is_mid_message(&self) -> bool {
+        self.skip > 0
+    }
+
     fn decode_eof(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
         match self.decode(src)? {
             // A payload that was being skipped has been told of already.

@@ -27,9 +27,12 @@
 //!
 //! Each codec here also implements tokio-util's `Decoder` and `Encoder` (feature `tokio-util`).
 
-use std::{io::IoSlice, ops::Range};
+use std::{io::IoSlice, ops::Range, time::Duration};
 
-use crate::error::{Fault, Rejection, Violation};
+use crate::{
+    Frame,
+    error::{Fault, Rejection, Violation},
+};
 
 /// Makes a codec a decoder and an encoder itself, by handing on to its two halves.
 macro_rules! delegate {
@@ -45,6 +48,10 @@ macro_rules! delegate {
                 src: &mut [u8],
             ) -> Result<$crate::codec::Step, $crate::error::Violation> {
                 self.decoder.decode_eof(src)
+            }
+
+            fn is_mid_message(&self) -> bool {
+                self.decoder.is_mid_message()
             }
         }
 
@@ -107,6 +114,24 @@ pub enum Step {
         /// Bytes of `src`, from its start, that are done with.
         consumed: usize,
     },
+    /// A frame is complete, and its payload lies with the decoder, because it had to be inflated:
+    /// [`Decode::produced`] lends it until the next call.
+    Produced {
+        /// Bytes of `src`, from its start, that are done with.
+        consumed: usize,
+    },
+    /// Something that is no message was taken in; [`Decode::poll_reply`] may have an answer to it. The next call goes
+    /// on behind it.
+    Event {
+        /// Bytes of `src`, from its start, that are done with.
+        consumed: usize,
+    },
+    /// The peer has ended the stream by the framing's own means; whatever follows is not looked at.
+    /// [`Decode::poll_reply`] may have a last answer.
+    End {
+        /// Bytes of `src`, from its start, that are done with.
+        consumed: usize,
+    },
 }
 
 impl Step {
@@ -118,7 +143,52 @@ impl Step {
             }
             Self::Incomplete { consumed, needed } => Self::Incomplete { consumed: consumed + by, needed },
             Self::Fault { fault, consumed } => Self::Fault { fault, consumed: consumed + by },
+            Self::Produced { consumed } => Self::Produced { consumed: consumed + by },
+            Self::Event { consumed } => Self::Event { consumed: consumed + by },
+            Self::End { consumed } => Self::End { consumed: consumed + by },
         }
+    }
+}
+
+/// What a codec has to say to the peer by itself: a pong, a ping, a close. Complete bytes of the wire.
+///
+/// A link keeps one of them until it is written: a later one takes the place of one that has not left, so a peer that
+/// asks without reading costs no memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    bytes: [u8; Self::MAX],
+    len: u8,
+    last: bool,
+}
+
+impl Reply {
+    /// The most bytes of a reply: a WebSocket control frame with its mask.
+    pub const MAX: usize = 131;
+
+    /// A reply of `bytes` (at most [`MAX`](Self::MAX); what is beyond is cut). After one that is the `last`, nothing
+    /// more is written.
+    #[must_use]
+    pub fn new(bytes: &[u8], last: bool) -> Self {
+        debug_assert!(bytes.len() <= Self::MAX);
+        let mut to = [0; Self::MAX];
+        let mut len = 0;
+        for (to, from) in to.iter_mut().zip(bytes) {
+            *to = *from;
+            len += 1;
+        }
+        Self { bytes: to, len, last }
+    }
+
+    /// The bytes to write.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    /// Whether nothing may be written after it.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        self.last
     }
 }
 
@@ -144,6 +214,42 @@ pub trait Decode {
             }),
             step => Ok(step),
         }
+    }
+
+    /// The payload of the frame that the last call answered with [`Step::Produced`]; empty otherwise.
+    fn produced(&mut self) -> &mut [u8] {
+        &mut []
+    }
+
+    /// As [`produced`](Self::produced), owned; the decoder keeps nothing of it.
+    fn take_produced(&mut self) -> Frame {
+        Frame::copy_from_slice(self.produced())
+    }
+
+    /// Takes out what has to be said to the peer: asked for after [`Step::Event`], [`Step::End`], a violation and
+    /// [`handle_idle`](Self::handle_idle).
+    fn poll_reply(&mut self) -> Option<Reply> {
+        None
+    }
+
+    /// Whether part of a message has been taken in of which nothing is left in `src` (it is being skipped, or the
+    /// decoder has it): the message is unfinished though no byte of it waits.
+    fn is_mid_message(&self) -> bool {
+        false
+    }
+
+    /// After how long a silence of the peer [`handle_idle`](Self::handle_idle) wants to be called, again and again
+    /// while it lasts. `None`: never. Asked once, when the link is made.
+    fn idle_interval(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The peer has been silent for another [`idle_interval`](Self::idle_interval).
+    ///
+    /// # Errors
+    /// A [`Violation`] when the peer is given up.
+    fn handle_idle(&mut self) -> Result<(), Violation> {
+        Ok(())
     }
 }
 
@@ -205,12 +311,23 @@ pub trait Encode {
     fn overhead(&self) -> usize;
 
     /// Writes one frame with `payload` to the start of `dst` and returns its length. `dst` has at least
-    /// `payload.len() + self.overhead()` bytes; what it holds beyond the frame afterwards is of no meaning.
+    /// [`room`](Self::room)`(payload.len())` bytes; what it holds beyond the frame afterwards is of no meaning.
     ///
     /// # Errors
     /// A [`Rejection`] when the payload cannot be sent; nothing of `dst` is then of meaning and the encoder's state is
     /// as before.
     fn encode(&mut self, payload: &[u8], dst: &mut [u8]) -> Result<usize, Rejection>;
+
+    /// The most bytes a payload of `size` bytes takes as a frame: what `dst` of [`encode`](Self::encode) has to have.
+    #[inline]
+    fn room(&self, size: usize) -> usize {
+        size.saturating_add(self.overhead())
+    }
+
+    /// The last thing to say before the writer is shut down. After it, the peer's own is waited for.
+    fn goodbye(&mut self) -> Option<Reply> {
+        None
+    }
 
     /// What stands around a payload, given in `parts`, that is then written untouched; `None` when this codec has to
     /// change the payload's bytes, so that only [`encode`](Self::encode) will do.
@@ -252,6 +369,12 @@ mod tests {
                     results.push(Err(fault));
                     consumed
                 }
+                Step::Produced { consumed } => {
+                    results.push(Ok(decoder.produced().to_vec()));
+                    consumed
+                }
+                Step::Event { consumed } => consumed,
+                Step::End { .. } => return results,
                 Step::Incomplete { consumed, .. } if consumed > 0 => consumed,
                 Step::Incomplete { .. } if ended => return results,
                 Step::Incomplete { .. } => {

@@ -183,6 +183,10 @@ impl Decode for NewlineDecoder {
         Ok(self.decode_any(src))
     }
 
+    fn is_mid_message(&self) -> bool {
+        self.skipped > 0
+    }
+
     fn decode_eof(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
         let step = self.decode(src)?;
         let Step::Incomplete { consumed, .. } = step else { return Ok(step) };

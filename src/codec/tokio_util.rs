@@ -15,19 +15,20 @@ use super::{
     WholeDecoder, WholeEncoder,
 };
 use crate::{
-    error::{Error, Fault, Violation},
+    error::{End, Error, Fault, Violation},
     limits::MAX_READ_WINDOW,
 };
 
 type Item = Result<BytesMut, Fault>;
 
 /// Steps until there is an item or no more bytes to step over.
-fn drive(
+fn drive<D: Decode>(
+    decoder: &mut D,
     src: &mut BytesMut,
-    mut step: impl FnMut(&mut [u8]) -> Result<Step, Violation>,
+    step: impl Fn(&mut D, &mut [u8]) -> Result<Step, Violation>,
 ) -> Result<Option<Item>, Error> {
     loop {
-        match step(src)? {
+        match step(decoder, src)? {
             Step::Frame { payload, consumed } => {
                 let mut frame = src.split_to(consumed);
                 frame.truncate(payload.end);
@@ -37,6 +38,15 @@ fn drive(
             Step::Fault { fault, consumed } => {
                 src.advance(consumed);
                 return Ok(Some(Err(fault)));
+            }
+            Step::Produced { consumed } => {
+                src.advance(consumed);
+                return Ok(Some(Ok(BytesMut::from(&*decoder.produced()))));
+            }
+            Step::Event { consumed } => src.advance(consumed),
+            Step::End { .. } => {
+                src.clear();
+                return Err(Error::Ended(End::Eof));
             }
             Step::Incomplete { consumed, needed } => {
                 src.advance(consumed);
@@ -62,7 +72,7 @@ fn put(encoder: &mut impl Encode, payload: &[u8], dst: &mut BytesMut) -> Result<
         return Ok(());
     }
     let start = dst.len();
-    dst.resize(start + payload.len() + encoder.overhead(), 0);
+    dst.resize(start + encoder.room(payload.len()), 0);
     let written = encoder.encode(payload, dst.get_mut(start..).unwrap_or_default());
     dst.truncate(start + written.as_ref().map_or(0, |&written| written));
     written?;
@@ -76,11 +86,11 @@ macro_rules! decoder {
             type Error = Error;
 
             fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Item>, Error> {
-                drive(src, |bytes| Decode::decode(self, bytes))
+                drive(self, src, Decode::decode)
             }
 
             fn decode_eof(&mut self, src: &mut BytesMut) -> Result<Option<Item>, Error> {
-                drive(src, |bytes| Decode::decode_eof(self, bytes))
+                drive(self, src, Decode::decode_eof)
             }
         }
     )*};

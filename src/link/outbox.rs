@@ -19,32 +19,31 @@
 //! The token is given back in the same critical section that finds the queue empty, so no frame is left behind.
 
 use std::{
-    collections::VecDeque,
-    future::Future,
     io::{self, IoSlice},
-    ops::Deref,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use tokio::{
-    io::AsyncWrite,
-    time::{Sleep, sleep},
-};
+use tokio::io::AsyncWrite;
 
 use super::LinkConfig;
 use crate::{
-    Error, Frame, Result,
-    buffer::{BufferManager, Window},
-    codec::Encode,
-    error::{Deadline, End},
-    limits::{VECTORED_THRESHOLD, WRITE_BLOCK_SIZE},
+    Frame, Result,
+    buffer::BufferManager,
+    codec::{Encode, Reply, Wrap},
+    limits::VECTORED_THRESHOLD,
 };
 
-/// Slices handed to one vectored write at the most.
-const MAX_SLICES: usize = 16;
+mod flusher;
+mod half;
+mod queue;
+mod writing;
+
+use flusher::Flusher;
+pub(super) use half::Half;
+use queue::{By, Failure, FlusherState, Phase, Queue, Wakers};
+use writing::{Stepped, Writing};
 
 /// The write side of a link.
 #[derive(Debug)]
@@ -59,114 +58,6 @@ pub(super) struct Outbox<W> {
     buffers: BufferManager,
 }
 
-/// One half's share of an outbox.
-#[derive(Debug)]
-pub(super) struct Half<W: AsyncWrite + Unpin + Send + 'static>(Arc<Outbox<W>>);
-
-impl<W: AsyncWrite + Unpin + Send + 'static> Half<W> {
-    pub(super) fn is_of_the_same_link(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl<W: AsyncWrite + Unpin + Send + 'static> Deref for Half<W> {
-    type Target = Arc<Outbox<W>>;
-
-    #[inline]
-    fn deref(&self) -> &Arc<Outbox<W>> {
-        &self.0
-    }
-}
-
-impl<W: AsyncWrite + Unpin + Send + 'static> Drop for Half<W> {
-    fn drop(&mut self) {
-        self.0.release_half();
-    }
-}
-
-/// What waits to be written, and who waits for that.
-#[derive(Debug)]
-struct Queue {
-    /// Frames and full blocks, in order, all of them before `tail`.
-    segments: VecDeque<Frame>,
-    /// The block that small frames are gathered in.
-    tail: Option<Window>,
-    /// Bytes in `segments` and `tail`.
-    queued: usize,
-    /// Bytes taken out of the queue and not yet written.
-    in_flight: usize,
-    /// Bytes written since the start.
-    written: u64,
-    /// Somebody holds `writing`.
-    driving: bool,
-    /// The writer said Pending and has the flusher's waker.
-    blocked: bool,
-    /// The flusher ran while somebody else was driving: the writer's wake-up may be spent.
-    missed: bool,
-    /// Bytes were written since the writer was last flushed.
-    dirty: bool,
-    /// The flusher was told of the frames that are queued.
-    armed: bool,
-    phase: Phase,
-    flusher: FlusherState,
-    sender: Option<Waker>,
-    receiver: Option<Waker>,
-    /// Halves that still exist.
-    halves: u8,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Open,
-    /// Shut the writer down when all is written.
-    Closing,
-    Closed,
-    Failed(Failure),
-}
-
-/// Why writing ended; the error of the first to ask, and of all that ask later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Failure {
-    Os(i32),
-    Kind(io::ErrorKind),
-    TimedOut(Duration),
-}
-
-impl Failure {
-    fn of(error: &io::Error) -> Self {
-        error.raw_os_error().map_or_else(|| Self::Kind(error.kind()), Self::Os)
-    }
-
-    fn error(self) -> Error {
-        match self {
-            Self::Os(code) => io::Error::from_raw_os_error(code).into(),
-            Self::Kind(kind) => io::Error::from(kind).into(),
-            Self::TimedOut(after) => Error::TimedOut { deadline: Deadline::Write, after },
-        }
-    }
-}
-
-#[derive(Debug)]
-enum FlusherState {
-    /// None yet, or its runtime has ended.
-    None,
-    /// Spawned; its waker is not known before it first runs, which it is about to do.
-    Starting,
-    Running(Waker),
-}
-
-/// The writer and what is on its way into it. Locked by the holder of the `driving` token.
-#[derive(Debug)]
-struct Writing<W> {
-    writer: Option<W>,
-    current: Option<Frame>,
-    /// Bytes of `current` that are written.
-    offset: usize,
-    more: VecDeque<Frame>,
-    waker: Option<Waker>,
-    writes: u64,
-}
-
 /// What became of an attempt to queue a frame.
 pub(super) enum Enqueued {
     Done,
@@ -174,13 +65,6 @@ pub(super) enum Enqueued {
     Full,
     /// As `Done`, and there is no flusher: the caller has to flush.
     Unattended,
-}
-
-/// Who asks for a drain.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum By {
-    Half,
-    Flusher,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -198,38 +82,15 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
     /// The outbox of a new link, shared by its two halves.
     pub(super) fn shared_by_halves(writer: W, config: &LinkConfig) -> (Half<W>, Half<W>) {
         let outbox = Arc::new(Self {
-            queue: Mutex::new(Queue {
-                segments: VecDeque::new(),
-                tail: None,
-                queued: 0,
-                in_flight: 0,
-                written: 0,
-                driving: false,
-                blocked: false,
-                missed: false,
-                dirty: false,
-                armed: false,
-                phase: Phase::Open,
-                flusher: FlusherState::None,
-                sender: None,
-                receiver: None,
-                halves: 2,
-            }),
-            writing: Mutex::new(Writing {
-                writer: Some(writer),
-                current: None,
-                offset: 0,
-                more: VecDeque::new(),
-                waker: None,
-                writes: 0,
-            }),
+            queue: Mutex::new(Queue::new()),
+            writing: Mutex::new(Writing::new(writer)),
             high_water: config.write_high_water,
             pause_reading: config.pause_reading,
             write_deadline: config.write,
             linger: config.close,
             buffers: config.buffers.clone(),
         });
-        (Half(Arc::clone(&outbox)), Half(outbox))
+        (Half::new(Arc::clone(&outbox)), Half::new(outbox))
     }
 
     /// Queues one frame of `payload`. With `cork`, the flusher is told, so that the frame leaves by itself.
@@ -240,7 +101,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         payload: &[u8],
         cork: bool,
     ) -> Result<Enqueued> {
-        let room = payload.len() + encoder.overhead();
+        let room = encoder.room(payload.len());
         if payload.len() >= VECTORED_THRESHOLD {
             return self.enqueue_parts(encoder, &[IoSlice::new(payload)], cork);
         }
@@ -280,23 +141,28 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
                 }
                 &gathered
             };
-            let window = queue.room(size + encoder.overhead(), &self.buffers)?;
+            let window = queue.room(encoder.room(size), &self.buffers)?;
             let written = encoder.encode(payload, window.spare())?;
             window.advance(written);
             queue.queued += written;
             return Ok(self.attend(queue, cork));
         };
         let mut skip = 0;
+        let (mut again, mut waiting) = (Wakers::default(), Wakers::default());
         if size >= VECTORED_THRESHOLD && queue.may_drive(By::Half) {
             // Straight from the caller's memory, behind what is queued already.
             queue.driving = true;
             queue.missed = false;
             let total = wrap.head().len() + size + wrap.tail().len();
             let mut writing = lock(&self.writing);
+            queue.place_reply(self.high_water, &self.buffers);
             writing.take_from(&mut queue);
             drop(queue);
             let guard = Driving(self);
             let outcome = writing.write_with(wrap.head(), parts, wrap.tail());
+            if outcome.is_err() {
+                writing.clear();
+            }
             drop(writing);
             std::mem::forget(guard);
             queue = lock(&self.queue);
@@ -308,17 +174,44 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
                     queue.dirty |= settled + own > 0;
                     skip = own;
                     if own < total {
-                        queue.block(By::Half, self.write_deadline.is_some());
+                        again = queue.block(By::Half, self.write_deadline.is_some());
                     }
                 }
                 Err(error) => {
-                    queue.fail(Failure::of(&error));
+                    let wakers = queue.fail(Failure::of(&error));
+                    drop(queue);
+                    wakers.wake();
                     return Err(error.into());
                 }
             }
-            queue.notify(self.high_water);
+            waiting = queue.notify(self.high_water);
         }
         // Whatever the kernel did not take is copied, so that the frame is whole whatever becomes of the caller.
+        let copied = self.copy_rest(&mut queue, &wrap, parts, skip);
+        let outcome = match copied {
+            // The peer has the first part of a frame whose rest is lost.
+            Err(error) if skip > 0 => {
+                waiting = queue.fail(Failure::Kind(io::ErrorKind::OutOfMemory));
+                drop(queue);
+                Err(error)
+            }
+            Err(error) => Err(error),
+            Ok(()) => Ok(self.attend(queue, cork)),
+        };
+        again.wake();
+        waiting.wake();
+        outcome
+    }
+
+    /// Queues what is left of a frame of which `skip` bytes are written.
+    fn copy_rest(
+        &self,
+        queue: &mut Queue,
+        wrap: &Wrap,
+        parts: &[IoSlice<'_>],
+        mut skip: usize,
+    ) -> Result<()> {
+        let size: usize = parts.iter().map(|part| part.len()).sum();
         let tail: &[u8] = wrap.tail();
         let pieces = std::iter::once(wrap.head()).chain(parts.iter().map(|part| &**part)).chain([tail]);
         let mut rest = wrap.head().len() + size + tail.len() - skip;
@@ -332,14 +225,13 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
             if piece.is_empty() {
                 continue;
             }
-            let window = queue.room(rest, &self.buffers)?;
-            if !window.extend(piece) {
+            if !queue.room(rest, &self.buffers)?.extend(piece) {
                 return Err(io::Error::from(io::ErrorKind::OutOfMemory).into());
             }
             rest -= piece.len();
             queue.queued += piece.len();
         }
-        Ok(self.attend(queue, cork))
+        Ok(())
     }
 
     /// Queues one frame whose payload is `frame`, without copying it from the threshold on.
@@ -434,18 +326,23 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         Poll::Pending
     }
 
-    /// Writes what is queued, shuts the writer down. Later sends fail with [`End::Closed`].
-    pub(super) fn poll_close(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+    /// Writes what is queued, then the codec's `goodbye`, for which the peer's is then waited for, and shuts the writer
+    /// down. Later sends fail with [`End::Closed`](crate::error::End::Closed).
+    pub(super) fn poll_close(
+        self: &Arc<Self>,
+        cx: &mut Context<'_>,
+        goodbye: impl FnOnce() -> Option<Reply>,
+    ) -> Poll<Result<()>> {
         {
             let mut queue = lock(&self.queue);
-            match queue.phase {
-                Phase::Closed => return Poll::Ready(Ok(())),
-                Phase::Failed(failure) => {
-                    queue.phase = Phase::Closed;
-                    return Poll::Ready(Err(failure.error()));
+            if queue.phase == Phase::Open {
+                queue.phase = Phase::Closing;
+                if let Some(reply) = goodbye() {
+                    queue.reply = Some(Box::new(reply));
+                    if !queue.peer_ended {
+                        queue.phase = Phase::Parting;
+                    }
                 }
-                Phase::Open => queue.phase = Phase::Closing,
-                Phase::Closing => {}
             }
         }
         self.drain_from(cx);
@@ -453,13 +350,51 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         match queue.phase {
             Phase::Closed => Poll::Ready(Ok(())),
             Phase::Failed(failure) => {
-                queue.phase = Phase::Closed;
+                drop(queue);
+                self.abort();
                 Poll::Ready(Err(failure.error()))
             }
-            Phase::Open | Phase::Closing => {
+            Phase::Open | Phase::Parting | Phase::Closing => {
                 store(&mut queue.sender, cx.waker());
                 Poll::Pending
             }
+        }
+    }
+
+    /// Whether the last word is said and the peer's is waited for.
+    pub(super) fn is_parting(&self) -> bool {
+        lock(&self.queue).phase == Phase::Parting
+    }
+
+    /// Takes in what the codec has to say by itself. It leaves by itself, also when nothing is sent; after the last word
+    /// nothing more is accepted.
+    pub(super) fn reply(self: &Arc<Self>, reply: Reply) {
+        let mut queue = lock(&self.queue);
+        if queue.phase != Phase::Open {
+            return;
+        }
+        if reply.is_last() {
+            queue.phase = Phase::Closing;
+        }
+        match &mut queue.reply {
+            Some(old) => **old = reply,
+            none => *none = Some(Box::new(reply)),
+        }
+        let _left_to_the_reader = self.arm(queue);
+    }
+
+    /// The peer has said its last word, or cannot any more: there is nothing to wait for before the writer is shut down.
+    pub(super) fn peer_ended(self: &Arc<Self>) {
+        let mut queue = lock(&self.queue);
+        queue.peer_ended = true;
+        if queue.phase != Phase::Parting {
+            return;
+        }
+        queue.phase = Phase::Closing;
+        let sender = queue.sender.take();
+        let _left_to_the_sender = self.arm(queue);
+        if let Some(waker) = sender {
+            waker.wake();
         }
     }
 
@@ -473,7 +408,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
     pub(super) fn poll_before_read(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<()> {
         {
             let queue = lock(&self.queue);
-            if queue.queued == 0 && queue.in_flight == 0 && !queue.dirty {
+            if queue.backlog() == 0 && !queue.dirty && queue.reply.is_none() {
                 return Poll::Ready(());
             }
         }
@@ -519,14 +454,13 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         let mut writing = lock(&self.writing);
         let writing = &mut *writing;
         let guard = Driving(self);
-        loop {
+        let wakers = loop {
+            queue.place_reply(self.high_water, &self.buffers);
             writing.take_from(&mut queue);
             let closing = queue.phase == Phase::Closing;
-            let dirty = queue.dirty;
-            if writing.current.is_none() && !dirty && !closing {
+            if writing.current.is_none() && !queue.dirty && !closing {
                 queue.driving = false;
-                queue.notify(self.high_water);
-                break;
+                break queue.notify(self.high_water);
             }
             drop(queue);
             let step = writing.step(closing);
@@ -535,10 +469,12 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
                 Poll::Ready(Ok(Stepped::Wrote(count))) => {
                     queue.settle(count);
                     queue.dirty = true;
-                    if !queue.is_waited_for() {
-                        continue;
+                    if queue.is_waited_for() {
+                        let wakers = queue.notify(self.high_water);
+                        drop(queue);
+                        wakers.wake();
+                        queue = lock(&self.queue);
                     }
-                    queue.notify(self.high_water);
                 }
                 Poll::Ready(Ok(Stepped::Flushed)) => queue.dirty = false,
                 Poll::Ready(Ok(Stepped::ShutDown)) => {
@@ -546,20 +482,19 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
                     queue.phase = Phase::Closed;
                 }
                 Poll::Ready(Err(error)) => {
-                    writing.current = None;
-                    writing.more.clear();
+                    writing.clear();
                     queue.driving = false;
-                    queue.fail(Failure::of(&error));
-                    break;
+                    break queue.fail(Failure::of(&error));
                 }
                 Poll::Pending => {
                     queue.driving = false;
-                    queue.block(by, self.write_deadline.is_some());
-                    break;
+                    break queue.block(by, self.write_deadline.is_some());
                 }
             }
-        }
+        };
         std::mem::forget(guard);
+        drop(queue);
+        wakers.wake();
     }
 
     /// System calls that wrote something.
@@ -586,9 +521,12 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         let writer = writing.writer.take();
         drop(writing);
         queue.driving = false;
-        queue.discard();
-        if let FlusherState::Running(waker) = &queue.flusher {
-            waker.wake_by_ref();
+        let wakers = queue.discard();
+        let flusher = queue.flusher.waker();
+        drop(queue);
+        wakers.wake();
+        if let Some(waker) = flusher {
+            waker.wake();
         }
         (writer, unsent)
     }
@@ -597,7 +535,14 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
     pub(super) fn release_half(self: &Arc<Self>) {
         let mut queue = lock(&self.queue);
         queue.halves = queue.halves.saturating_sub(1);
+        if queue.phase == Phase::Parting {
+            // Nobody is left to hear the peer's last word, or to wait for it.
+            queue.phase = Phase::Closing;
+        }
         if queue.halves > 0 {
+            if queue.phase == Phase::Closing {
+                let _left_to_the_other = self.arm(queue);
+            }
             return;
         }
         queue.sender = None;
@@ -609,11 +554,8 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         }
         // As much as goes at once goes now: the runtime may end before the flusher runs again, or for the first time.
         self.drain_last();
-        let queue = lock(&self.queue);
-        let waker =
-            if let FlusherState::Running(waker) = &queue.flusher { Some(waker.clone()) } else { None };
-        drop(queue);
-        if let Some(waker) = waker {
+        let flusher = lock(&self.queue).flusher.waker();
+        if let Some(waker) = flusher {
             waker.wake();
         }
     }
@@ -656,261 +598,11 @@ impl<W> Outbox<W> {
 
     fn fail(&self, failure: Failure) {
         let mut queue = self.claim();
-        let mut writing = lock(&self.writing);
-        writing.current = None;
-        writing.more.clear();
-        drop(writing);
+        lock(&self.writing).clear();
         queue.driving = false;
-        queue.fail(failure);
-    }
-}
-
-impl Queue {
-    fn backlog(&self) -> usize {
-        self.queued + self.in_flight
-    }
-
-    fn is_idle(&self) -> bool {
-        self.backlog() == 0 && !self.driving && !self.dirty
-    }
-
-    fn is_waited_for(&self) -> bool {
-        self.sender.is_some() || self.receiver.is_some()
-    }
-
-    /// Whether another frame may be queued.
-    #[inline]
-    fn admits(&self, high_water: usize) -> Result<bool> {
-        match self.phase {
-            Phase::Open => Ok(self.backlog() < high_water),
-            Phase::Closing | Phase::Closed => Err(Error::Ended(End::Closed)),
-            Phase::Failed(failure) => Err(failure.error()),
-        }
-    }
-
-    /// Whether a drain may start now and has something to do.
-    fn may_drive(&self, by: By) -> bool {
-        let has_waker = match by {
-            By::Half => matches!(self.flusher, FlusherState::Running(_)),
-            By::Flusher => true,
-        };
-        let allowed = has_waker && !self.driving && (!self.blocked || by == By::Flusher);
-        allowed && !matches!(self.phase, Phase::Failed(_) | Phase::Closed)
-    }
-
-    /// The tail block with at least `size` bytes of room.
-    #[inline]
-    fn room(&mut self, size: usize, buffers: &BufferManager) -> Result<&mut Window> {
-        if self.tail.as_ref().is_none_or(|tail| tail.spare_len() < size) {
-            self.renew_tail(size, buffers)?;
-        }
-        self.tail.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory).into())
-    }
-
-    fn renew_tail(&mut self, size: usize, buffers: &BufferManager) -> Result<()> {
-        if let Some(tail) = &mut self.tail {
-            // All of it is written: start over in the same block.
-            if tail.is_empty() && tail.compact() && tail.spare_len() >= size {
-                return Ok(());
-            }
-        }
-        self.seal_tail();
-        let window = buffers.try_window(size.max(WRITE_BLOCK_SIZE)).or_else(|| Window::unpooled(size));
-        self.tail = Some(window.ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?);
-        Ok(())
-    }
-
-    /// Moves what is in the tail behind the other segments.
-    fn seal_tail(&mut self) {
-        if let Some(frame) = self.cut_tail() {
-            self.segments.push_back(frame);
-        }
-        self.tail = self.tail.take().filter(|tail| tail.spare_len() >= 256);
-    }
-
-    fn cut_tail(&mut self) -> Option<Frame> {
-        let tail = self.tail.as_mut().filter(|tail| !tail.is_empty())?;
-        let len = tail.len();
-        Some(Frame::cut(tail, 0..len, len))
-    }
-
-    /// Forgets what is queued.
-    fn discard(&mut self) {
-        self.segments = VecDeque::new();
-        self.tail = None;
-        self.queued = 0;
-        self.in_flight = 0;
-        self.dirty = false;
-        for waker in [self.sender.take(), self.receiver.take()].into_iter().flatten() {
-            waker.wake();
-        }
-    }
-
-    fn settle(&mut self, written: usize) {
-        self.in_flight = self.in_flight.saturating_sub(written);
-        self.written += written as u64;
-    }
-
-    /// The writer is full. The flusher, whose waker it has, is woken when it has to look again: it missed a wake-up
-    /// while a half was driving, or has a deadline to keep.
-    fn block(&mut self, by: By, deadline: bool) {
-        self.blocked = true;
-        if by == By::Half
-            && (std::mem::take(&mut self.missed) || deadline)
-            && let FlusherState::Running(waker) = &self.flusher
-        {
-            waker.wake_by_ref();
-        }
-    }
-
-    fn fail(&mut self, failure: Failure) {
-        self.phase = Phase::Failed(failure);
-        self.blocked = false;
-        self.discard();
-    }
-
-    /// Wakes those who wait for what is now the case.
-    fn notify(&mut self, high_water: usize) {
-        if self.backlog() <= high_water / 2 || self.phase == Phase::Closed {
-            if let Some(waker) = self.receiver.take() {
-                waker.wake();
-            }
-            if let Some(waker) = self.sender.take() {
-                waker.wake();
-            }
-        }
-    }
-}
-
-enum Stepped {
-    Wrote(usize),
-    Flushed,
-    ShutDown,
-}
-
-impl<W: AsyncWrite + Unpin> Writing<W> {
-    /// Moves everything from the queue here.
-    fn take_from(&mut self, queue: &mut Queue) {
-        // Also when nothing is left to take: the next frame has to tell the flusher again.
-        queue.armed = false;
-        if queue.queued == 0 {
-            if self.current.is_none() {
-                // Nothing is on its way: an idle link holds no write buffer.
-                queue.tail = None;
-            }
-            return;
-        }
-        queue.in_flight += queue.queued;
-        queue.queued = 0;
-        let tail = queue.cut_tail();
-        for frame in queue.segments.drain(..).chain(tail) {
-            if self.current.is_none() {
-                self.current = Some(frame);
-                self.offset = 0;
-            } else {
-                self.more.push_back(frame);
-            }
-        }
-    }
-
-    /// One step of the writer: a write, or a flush or shutdown when nothing is left to write.
-    fn step(&mut self, closing: bool) -> Poll<io::Result<Stepped>> {
-        let Self { writer: Some(writer), waker: Some(waker), .. } = self else {
-            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
-        };
-        let cx = &mut Context::from_waker(waker);
-        let writer = Pin::new(writer);
-        let Some(current) = &self.current else {
-            return if closing {
-                // A peer that is gone already needs no goodbye.
-                let _gone = ready!(writer.poll_shutdown(cx));
-                self.writer = None;
-                Poll::Ready(Ok(Stepped::ShutDown))
-            } else {
-                ready!(writer.poll_flush(cx))?;
-                Poll::Ready(Ok(Stepped::Flushed))
-            };
-        };
-        let first = current.get(self.offset..).unwrap_or_default();
-        let count = if self.more.is_empty() {
-            ready!(writer.poll_write(cx, first))?
-        } else {
-            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            let mut used = 0;
-            for (slot, bytes) in
-                slices.iter_mut().zip(std::iter::once(first).chain(self.more.iter().map(|f| &**f)))
-            {
-                *slot = IoSlice::new(bytes);
-                used += 1;
-            }
-            ready!(writer.poll_write_vectored(cx, slices.get(..used).unwrap_or_default()))?
-        };
-        self.writes += 1;
-        if count == 0 {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-        }
-        self.advance(count);
-        Poll::Ready(Ok(Stepped::Wrote(count)))
-    }
-
-    /// Drops written bytes from the front.
-    fn advance(&mut self, mut count: usize) {
-        while let Some(current) = &self.current {
-            let left = current.len() - self.offset;
-            if count < left {
-                self.offset += count;
-                return;
-            }
-            count -= left;
-            self.offset = 0;
-            self.current = self.more.pop_front();
-        }
-    }
-
-    /// Writes what is on its way and then `head`, `parts`, `tail`, as far as the kernel takes them. Returns how many
-    /// bytes of what was on its way, and how many of the frame were written; what is left of the former stays.
-    fn write_with(&mut self, head: &[u8], parts: &[IoSlice<'_>], tail: &[u8]) -> io::Result<(usize, usize)> {
-        let total = head.len() + parts.iter().map(|part| part.len()).sum::<usize>() + tail.len();
-        let (mut settled, mut own) = (0, 0);
-        while own < total {
-            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            let mut used = 0;
-            let mut skip = own;
-            let ahead = self.current.iter().map(|f| f.get(self.offset..).unwrap_or_default());
-            let ahead = ahead.chain(self.more.iter().map(|f| &**f));
-            let frame = std::iter::once(head).chain(parts.iter().map(|part| &**part)).chain([tail]);
-            let frame = frame.map(|piece| {
-                let from = skip.min(piece.len());
-                skip -= from;
-                piece.get(from..).unwrap_or_default()
-            });
-            for (slot, bytes) in slices.iter_mut().zip(ahead.chain(frame).filter(|bytes| !bytes.is_empty())) {
-                *slot = IoSlice::new(bytes);
-                used += 1;
-            }
-            let (Some(writer), Some(waker)) = (&mut self.writer, &self.waker) else {
-                return Err(io::ErrorKind::NotConnected.into());
-            };
-            let cx = &mut Context::from_waker(waker);
-            let slices = slices.get(..used).unwrap_or_default();
-            let Poll::Ready(written) = Pin::new(writer).poll_write_vectored(cx, slices) else { break };
-            let written = written?;
-            self.writes += 1;
-            if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            let ahead = match &self.current {
-                Some(current) => {
-                    current.len() - self.offset + self.more.iter().map(|f| f.len()).sum::<usize>()
-                }
-                None => 0,
-            };
-            let before = written.min(ahead);
-            self.advance(before);
-            settled += before;
-            own += written - before;
-        }
-        Ok((settled, own))
+        let wakers = queue.fail(failure);
+        drop(queue);
+        wakers.wake();
     }
 }
 
@@ -921,82 +613,8 @@ impl<W> Drop for Driving<'_, W> {
     fn drop(&mut self) {
         let mut queue = lock(&self.0.queue);
         queue.driving = false;
-        queue.fail(Failure::Kind(io::ErrorKind::Other));
-    }
-}
-
-/// The small task that writes what nobody else has written when the sending task waits.
-struct Flusher<W: AsyncWrite + Unpin + Send + 'static> {
-    outbox: Arc<Outbox<W>>,
-    deadline: Option<WriteDeadline>,
-}
-
-struct WriteDeadline {
-    sleep: Pin<Box<Sleep>>,
-    /// Bytes written when the deadline was set; more of them later is progress.
-    written: u64,
-}
-
-impl<W: AsyncWrite + Unpin + Send + 'static> Future for Flusher<W> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = &mut *self;
-        let outbox = &*this.outbox;
-        let known = match &lock(&outbox.queue).flusher {
-            FlusherState::Running(waker) => waker.will_wake(cx.waker()),
-            FlusherState::Starting | FlusherState::None => false,
-        };
-        if !known {
-            lock(&outbox.writing).waker = Some(cx.waker().clone());
-            lock(&outbox.queue).flusher = FlusherState::Running(cx.waker().clone());
-        }
-        outbox.drain(By::Flusher);
-        let queue = lock(&outbox.queue);
-        let ended = matches!(queue.phase, Phase::Closed | Phase::Failed(_));
-        if ended || (queue.halves == 0 && queue.is_idle()) {
-            return Poll::Ready(());
-        }
-        let (blocked, written) = (queue.blocked, queue.written);
-        // A link that is gone does not wait for ever for a peer that does not read.
-        let linger = if queue.halves == 0 { outbox.linger } else { None };
+        let wakers = queue.fail(Failure::Kind(io::ErrorKind::Other));
         drop(queue);
-        match outbox.write_deadline.or(linger) {
-            Some(after) if blocked => this.poll_deadline(after, written, cx),
-            _ => {
-                this.deadline = None;
-                Poll::Pending
-            }
-        }
-    }
-}
-
-impl<W: AsyncWrite + Unpin + Send + 'static> Flusher<W> {
-    fn poll_deadline(&mut self, after: Duration, written: u64, cx: &mut Context<'_>) -> Poll<()> {
-        if self.deadline.as_ref().is_none_or(|deadline| deadline.written != written) {
-            self.deadline = Some(WriteDeadline { sleep: Box::pin(sleep(after)), written });
-        }
-        if let Some(deadline) = &mut self.deadline {
-            ready!(deadline.sleep.as_mut().poll(cx));
-        }
-        self.outbox.fail(Failure::TimedOut(after));
-        Poll::Ready(())
-    }
-}
-
-impl<W: AsyncWrite + Unpin + Send + 'static> Drop for Flusher<W> {
-    fn drop(&mut self) {
-        let mut queue = lock(&self.outbox.queue);
-        queue.flusher = FlusherState::None;
-        queue.armed = false;
-        queue.blocked = false;
-        drop(queue);
-        // The runtime ends, perhaps before this task ever ran: what was accepted leaves as far as it goes at once.
-        self.outbox.drain_last();
-        let mut queue = lock(&self.outbox.queue);
-        // Whoever waits for bytes to leave has to find another way.
-        for waker in [queue.sender.take(), queue.receiver.take()].into_iter().flatten() {
-            waker.wake();
-        }
+        wakers.wake();
     }
 }

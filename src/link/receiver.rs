@@ -31,6 +31,12 @@ const FRAMING_SLACK: usize = 64;
 /// Reads that brought no frame after which one poll lets other tasks run.
 const READS_PER_POLL: u32 = 32;
 
+/// Dropped messages after which one poll lets other tasks run.
+const MESSAGES_PER_POLL: u32 = 1024;
+
+/// Bytes dropped with one read after a breach of the framing.
+const LINGER_READ: usize = 4096;
+
 /// The receiving half of a [`Link`](super::Link).
 pub struct Receiver<D, R, W: AsyncWrite + Unpin + Send + 'static> {
     pub(super) decoder: D,
@@ -78,27 +84,36 @@ enum State {
 struct Found {
     payload: Range<usize>,
     consumed: usize,
+    /// The payload is not in the window but with the decoder.
+    produced: bool,
 }
 
 #[derive(Debug)]
 struct Timers {
     idle: Option<Duration>,
     frame: Option<Duration>,
+    /// After how long a silence the codec wants to know of it, again and again.
+    silence: Option<Duration>,
     /// Since when nothing has come.
     idle_since: Option<Instant>,
     /// Since when a frame is unfinished.
     frame_since: Option<Instant>,
+    /// Since when nothing has come, or since the codec was last told.
+    silent_since: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Receiver<D, R, W> {
     pub(super) fn new(decoder: D, reader: R, outbox: Half<W>, config: &super::LinkConfig) -> Self {
-        let timers = (config.idle.is_some() || config.frame.is_some()).then(|| {
+        let silence = decoder.idle_interval();
+        let timers = (config.idle.is_some() || config.frame.is_some() || silence.is_some()).then(|| {
             Box::new(Timers {
                 idle: config.idle,
                 frame: config.frame,
+                silence,
                 idle_since: None,
                 frame_since: None,
+                silent_since: None,
                 sleep: None,
             })
         });
@@ -216,6 +231,11 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
         Poll::Ready(Ok(self.lend(found)))
     }
 
+    /// The decoder.
+    pub fn decoder(&self) -> &D {
+        &self.decoder
+    }
+
     /// What this half has done.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -250,6 +270,9 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
 
     #[inline(always)]
     fn lend(&mut self, found: Found) -> &mut [u8] {
+        if found.produced {
+            return self.lend_produced();
+        }
         self.last_size = found.payload.end - found.payload.start;
         self.counters.bytes_received += self.last_size as u64;
         match &mut self.window {
@@ -258,8 +281,25 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
         }
     }
 
+    #[cold]
+    fn lend_produced(&mut self) -> &mut [u8] {
+        let payload = self.decoder.produced();
+        self.counters.bytes_received += payload.len() as u64;
+        payload
+    }
+
+    #[cold]
+    fn cut_produced(&mut self) -> Frame {
+        let frame = self.decoder.take_produced();
+        self.counters.bytes_received += frame.len() as u64;
+        frame
+    }
+
     #[inline]
     fn cut(&mut self, found: Found) -> Frame {
+        if found.produced {
+            return self.cut_produced();
+        }
         let Range { start, end } = found.payload;
         let size = end - start;
         self.last_size = size;
@@ -287,34 +327,76 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
         let window = self.window.as_mut()?;
         match self.decoder.decode(window.unread()) {
             Ok(Step::Frame { payload, consumed }) => {
-                self.counters.frames_received += 1;
-                self.faults_in_a_row = 0;
-                Some(Found { payload, consumed })
+                Some(self.count(Found { payload, consumed, produced: false }))
             }
-            other => {
-                self.not_found(other);
-                None
-            }
+            other => self.not_found(other),
         }
     }
 
+    /// Whatever is not plainly a frame in the window.
     #[cold]
     #[inline(never)]
-    fn not_found(&mut self, step: Result<Step, Violation>) {
-        match step {
-            Ok(Step::Incomplete { consumed, needed }) => {
-                self.consume(consumed);
-                self.needed = needed;
+    fn not_found(&mut self, mut step: Result<Step, Violation>) -> Option<Found> {
+        loop {
+            match step {
+                Ok(Step::Frame { payload, consumed }) => {
+                    return Some(self.count(Found { payload, consumed, produced: false }));
+                }
+                Ok(Step::Produced { consumed }) => {
+                    self.consume(consumed);
+                    return Some(self.count(Found { payload: 0..0, consumed: 0, produced: true }));
+                }
+                Ok(Step::Event { consumed }) => {
+                    self.consume(consumed);
+                    self.reply();
+                }
+                Ok(Step::Incomplete { consumed, needed }) => {
+                    self.consume(consumed);
+                    self.needed = needed;
+                    return None;
+                }
+                Ok(Step::Fault { fault, consumed }) => {
+                    self.consume(consumed);
+                    self.state = State::Faulty(fault);
+                    return None;
+                }
+                Ok(Step::End { .. }) => {
+                    self.end(End::Eof);
+                    return None;
+                }
+                Err(violation) => {
+                    self.violation(violation);
+                    return None;
+                }
             }
-            Ok(Step::Fault { fault, consumed }) => {
-                self.consume(consumed);
-                self.state = State::Faulty(fault);
-            }
-            Err(violation) => {
-                self.violation(violation);
-            }
-            Ok(Step::Frame { .. }) => {}
+            let mut nothing = [];
+            step = self.decoder.decode(self.window.as_mut().map_or(&mut nothing[..], Window::unread));
         }
+    }
+
+    #[inline(always)]
+    fn count(&mut self, found: Found) -> Found {
+        self.counters.frames_received += 1;
+        self.faults_in_a_row = 0;
+        found
+    }
+
+    /// Hands what the codec has to say to the write side.
+    #[cold]
+    fn reply(&mut self) {
+        if let Some(reply) = self.decoder.poll_reply() {
+            self.outbox.reply(reply);
+        }
+    }
+
+    /// The stream is over: nothing is kept, and the write side need not wait for the peer's last word.
+    #[cold]
+    fn end(&mut self, end: End) {
+        self.reply();
+        self.outbox.peer_ended();
+        self.state = State::Ended(end);
+        self.window = None;
+        self.hold = None;
     }
 
     /// Tells of a fault that was kept.
@@ -346,6 +428,8 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
 
     #[cold]
     fn violation(&mut self, violation: Violation) -> Error {
+        self.reply();
+        self.outbox.peer_ended();
         self.window = None;
         self.hold = None;
         self.state = State::Broken(violation.clone());
@@ -392,9 +476,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
             let left = unread.len();
             match self.decoder.decode_eof(unread) {
                 Ok(Step::Frame { payload, consumed }) => {
-                    self.counters.frames_received += 1;
-                    self.faults_in_a_row = 0;
-                    return Ok(Found { payload, consumed });
+                    return Ok(self.count(Found { payload, consumed, produced: false }));
                 }
                 Ok(Step::Fault { fault, consumed }) => {
                     self.consume(consumed);
@@ -408,10 +490,16 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
                     self.consume(left);
                     return Err(self.fault(Fault::Truncated { size: left }));
                 }
-                Ok(Step::Incomplete { .. }) => {
-                    self.window = None;
-                    self.hold = None;
-                    self.state = State::Ended(End::Eof);
+                Ok(Step::Produced { consumed }) => {
+                    self.consume(consumed);
+                    return Ok(self.count(Found { payload: 0..0, consumed: 0, produced: true }));
+                }
+                Ok(Step::Event { consumed }) => {
+                    self.consume(consumed);
+                    self.reply();
+                }
+                Ok(Step::Incomplete { .. } | Step::End { .. }) => {
+                    self.end(End::Eof);
                     return Err(Error::Ended(End::Eof));
                 }
                 Err(violation) => return Err(self.violation(violation)),
@@ -450,6 +538,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
                     self.counters.reads += 1;
                     if let Some(timers) = &mut self.timers {
                         timers.idle_since = None;
+                        timers.silent_since = None;
                     }
                 }
                 Poll::Ready(Ok(()))
@@ -482,9 +571,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
     fn read_error(&mut self, error: std::io::Error) -> Result<()> {
         let error = Error::from(error);
         if let Error::Ended(end) = error {
-            self.state = State::Ended(end);
-            self.window = None;
-            self.hold = None;
+            self.end(end);
         }
         Err(error)
     }
@@ -610,25 +697,84 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
     }
 
     fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let unfinished = self.window.as_ref().is_some_and(|window| !window.is_empty());
+        let waiting = self.window.as_ref().is_some_and(|window| !window.is_empty());
+        let unfinished = waiting || self.decoder.is_mid_message();
         let Some(timers) = self.timers.as_deref_mut() else { return Poll::Pending };
-        let (deadline, after, since) = if unfinished {
-            let Some(after) = timers.frame else { return Poll::Pending };
-            (Deadline::Frame, after, &mut timers.frame_since)
+        let mut now = None;
+        let mut now = || *now.get_or_insert_with(Instant::now);
+        let limit = if unfinished {
+            timers.frame.map(|after| (Deadline::Frame, after, &mut timers.frame_since))
         } else {
             timers.frame_since = None;
-            let Some(after) = timers.idle else { return Poll::Pending };
-            (Deadline::Idle, after, &mut timers.idle_since)
+            timers.idle.map(|after| (Deadline::Idle, after, &mut timers.idle_since))
         };
-        let until = *since.get_or_insert_with(Instant::now) + after;
+        let limit = limit
+            .map(|(deadline, after, since)| (deadline, after, *since.get_or_insert_with(&mut now) + after));
+        let silence = timers.silence.map(|after| *timers.silent_since.get_or_insert_with(&mut now) + after);
+        let Some(until) = limit.map(|(.., until)| until).into_iter().chain(silence).min() else {
+            return Poll::Pending;
+        };
         let sleep = timers.sleep.get_or_insert_with(|| Box::pin(sleep_until(until)));
         if sleep.deadline() != until {
             sleep.as_mut().reset(until);
         }
         ready!(sleep.as_mut().poll(cx));
-        *since = None;
         timers.sleep = None;
-        Poll::Ready(Err(Error::TimedOut { deadline, after }))
+        match limit {
+            Some((deadline, after, at)) if at == until => {
+                timers.idle_since = None;
+                timers.frame_since = None;
+                Poll::Ready(Err(Error::TimedOut { deadline, after }))
+            }
+            _ => {
+                timers.silent_since = None;
+                let handled = self.decoder.handle_idle();
+                Poll::Ready(match handled {
+                    Ok(()) => {
+                        self.reply();
+                        Ok(())
+                    }
+                    Err(violation) => Err(self.violation(violation)),
+                })
+            }
+        }
+    }
+
+    /// Receives and drops messages until the stream is over: what a peer sends after this side has taken leave.
+    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut messages = 0;
+        loop {
+            match ready!(self.poll_found(cx)) {
+                Ok(found) => {
+                    self.lend(found);
+                    messages += 1;
+                }
+                Err(error) if error.is_fatal() => return Poll::Ready(()),
+                Err(_) => messages += 1,
+            }
+            if messages == MESSAGES_PER_POLL {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// After a breach of the framing: reads and drops bytes until the peer has ended the stream too. A socket that is
+    /// closed with unread bytes is reset, and the last word on its way to the peer is lost with it.
+    pub(super) fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !matches!(self.state, State::Broken(_)) {
+            return Poll::Ready(());
+        }
+        let mut bytes = [0; LINGER_READ];
+        for _ in 0..READS_PER_POLL {
+            let mut target = ReadBuf::new(&mut bytes);
+            match ready!(Pin::new(&mut self.reader).poll_read(cx, &mut target)) {
+                Ok(()) if !target.filled().is_empty() => {}
+                Ok(()) | Err(_) => return Poll::Ready(()),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 

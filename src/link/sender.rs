@@ -65,8 +65,8 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
         Sending { sender: self, payload: Some(payload), leave: Leave::ByItself }
     }
 
-    /// Queues one message. It leaves with the next [`send`](Self::send) or [`flush`](Self::flush), or when the link
-    /// next reads.
+    /// Queues one message, without a lock. It leaves with the next [`send`](Self::send), [`flush`](Self::flush) or
+    /// [`close`](Self::close), when this half is dropped, or, on an unsplit [`Link`](super::Link), when that next receives.
     ///
     /// # Errors
     /// As [`send`](Self::send).
@@ -80,7 +80,10 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
 
     #[inline]
     fn try_enqueue(&mut self, payload: &[u8], leave: Leave) -> Result<Enqueued> {
-        let enqueued = self.outbox.enqueue(&mut self.encoder, payload, leave == Leave::ByItself)?;
+        let enqueued = match leave {
+            Leave::ByItself => self.outbox.enqueue(&mut self.encoder, payload)?,
+            Leave::WhenFlushed => self.outbox.feed(&mut self.encoder, payload)?,
+        };
         if !matches!(enqueued, Enqueued::Full) {
             self.count(payload.len());
         }
@@ -102,7 +105,7 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
     /// As [`send`](Self::send).
     pub async fn send_frame(&mut self, frame: Frame) -> Result<()> {
         loop {
-            match self.outbox.enqueue_frame(&mut self.encoder, &frame, true)? {
+            match self.outbox.enqueue_frame(&mut self.encoder, &frame)? {
                 Enqueued::Full => poll_fn(|cx| self.poll_ready(cx)).await?,
                 Enqueued::Done => {
                     self.count(frame.len());
@@ -125,7 +128,7 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
     /// As [`send`](Self::send).
     pub async fn send_vectored(&mut self, parts: &[IoSlice<'_>]) -> Result<()> {
         loop {
-            let enqueued = self.outbox.enqueue_parts(&mut self.encoder, parts, true)?;
+            let enqueued = self.outbox.enqueue_parts(&mut self.encoder, parts)?;
             if matches!(enqueued, Enqueued::Full) {
                 poll_fn(|cx| self.poll_ready(cx)).await?;
                 continue;
@@ -164,6 +167,9 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
     /// Flushes and shuts the writer down, so that the peer sees the end of the stream. Later sends fail with
     /// [`End::Closed`]. A second call does nothing.
     ///
+    /// With a codec that takes leave by itself (WebSocket's Close frame), the writer is shut down once the peer has taken
+    /// leave too, which the receiving half has to be polled to see, or when that half is dropped.
+    ///
     /// # Errors
     /// As [`send`](Self::send), and [`Error::TimedOut`] with [`Deadline::Close`]: what was still queued is then lost and
     /// the writer closed.
@@ -177,7 +183,17 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
     /// Bytes queued and not yet taken by the operating system.
     #[must_use]
     pub fn backlog(&self) -> usize {
-        self.outbox.backlog()
+        self.outbox.unwritten()
+    }
+
+    /// The encoder.
+    pub fn encoder(&self) -> &E {
+        &self.encoder
+    }
+
+    /// The encoder, to change how the next messages are sent (WebSocket: text or binary).
+    pub fn encoder_mut(&mut self) -> &mut E {
+        &mut self.encoder
     }
 
     /// What this half has done.
@@ -216,7 +232,7 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
     /// # Errors
     /// As [`start_send`](Self::start_send).
     pub fn start_send_frame(&mut self, frame: &Frame) -> Result<()> {
-        match self.outbox.enqueue_frame(&mut self.encoder, frame, true)? {
+        match self.outbox.enqueue_frame(&mut self.encoder, frame)? {
             Enqueued::Done | Enqueued::Unattended => {
                 self.count(frame.len());
                 Ok(())
@@ -243,18 +259,30 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
     /// # Errors
     /// As [`close`](Self::close).
     pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        if let Poll::Ready(closed) = self.outbox.poll_close(cx) {
+        if let Poll::Ready(closed) = self.poll_shut(cx) {
             self.closing = None;
             return Poll::Ready(closed);
         }
+        let after = ready!(self.poll_close_deadline(cx));
+        Poll::Ready(Err(Error::TimedOut { deadline: Deadline::Close, after }))
+    }
+
+    /// Closes, without a deadline.
+    pub(super) fn poll_shut(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let encoder = &mut self.encoder;
+        self.outbox.poll_close(cx, || encoder.goodbye())
+    }
+
+    /// Gives up on a close that takes too long; returns how long it may take.
+    pub(super) fn poll_close_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
         // Outside a runtime there is no clock to close by.
         let clock = self.closing.is_some() || tokio::runtime::Handle::try_current().is_ok();
         let Some(after) = self.close_after.filter(|_| clock) else { return Poll::Pending };
         let sleep = self.closing.get_or_insert_with(|| Box::pin(tokio::time::sleep(after)));
-        std::task::ready!(sleep.as_mut().poll(cx));
+        ready!(sleep.as_mut().poll(cx));
         self.closing = None;
         self.outbox.abort();
-        Poll::Ready(Err(Error::TimedOut { deadline: Deadline::Close, after }))
+        Poll::Ready(after)
     }
 }
 
@@ -297,7 +325,8 @@ pub struct Permit<'a, E, W: AsyncWrite + Unpin + Send + 'static> {
 }
 
 impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Permit<'_, E, W> {
-    /// Queues the message; it leaves by itself, as with [`Sender::send`].
+    /// Queues the message; it leaves by itself, as with [`Sender::send`]. Outside a tokio runtime, where nothing can, it
+    /// leaves with the next [`flush`](Sender::flush).
     ///
     /// # Errors
     /// [`Error::Rejected`] when the payload is larger than what was reserved or the codec cannot carry it;

@@ -68,6 +68,12 @@ fn drain(decoder: &mut dyn Decode, buffer: &mut Vec<u8>, outcomes: &mut Vec<Outc
                 outcomes.push(Outcome::Fault(fault));
                 buffer.drain(..consumed);
             }
+            Ok(Step::Produced { consumed }) => {
+                outcomes.push(Outcome::Frame(decoder.produced().to_vec()));
+                buffer.drain(..consumed);
+            }
+            Ok(Step::Event { consumed }) => drop(buffer.drain(..consumed)),
+            Ok(Step::End { .. }) => return true,
             Ok(Step::Incomplete { consumed, needed }) => {
                 buffer.drain(..consumed);
                 assert!(needed == 0 || needed > buffer.len(), "{needed} needed, {} there", buffer.len());

@@ -1,0 +1,175 @@
+//! [`Half`]: one half's share of an outbox, and the block that the sending half gathers fed frames in.
+
+use std::{
+    io::IoSlice,
+    ops::Deref,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::AsyncWrite;
+
+use super::{Enqueued, Outbox, lock, queue::block};
+use crate::{
+    Frame, Result,
+    buffer::Window,
+    codec::{Encode, Reply},
+    limits::VECTORED_THRESHOLD,
+};
+
+/// One half's share of an outbox.
+#[derive(Debug)]
+pub(in crate::link) struct Half<W: AsyncWrite + Unpin + Send + 'static> {
+    outbox: Arc<Outbox<W>>,
+    /// Frames that were fed and not yet handed over: no other task needs to see them, so no lock is taken for them.
+    fed: Option<Window>,
+    /// Backlog of the outbox when `fed` was begun, in bytes.
+    ahead: usize,
+    /// Frames were fed that can no longer leave: the link had closed or failed meanwhile.
+    lost: bool,
+}
+
+impl<W: AsyncWrite + Unpin + Send + 'static> Half<W> {
+    pub(super) fn new(outbox: Arc<Outbox<W>>) -> Self {
+        Self { outbox, fed: None, ahead: 0, lost: false }
+    }
+
+    pub(in crate::link) fn is_of_the_same_link(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.outbox, &other.outbox)
+    }
+
+    /// Queues one frame of `payload` that leaves when it is flushed.
+    #[inline]
+    pub(in crate::link) fn feed<E: Encode>(&mut self, encoder: &mut E, payload: &[u8]) -> Result<Enqueued> {
+        let room = encoder.room(payload.len());
+        if let Some(fed) = &mut self.fed
+            && fed.spare_len() >= room
+            && payload.len() < VECTORED_THRESHOLD
+            && self.ahead + fed.len() < self.outbox.high_water
+        {
+            let written = encoder.encode(payload, fed.spare())?;
+            fed.advance(written);
+            return Ok(Enqueued::Done);
+        }
+        self.feed_anew(encoder, payload, room)
+    }
+
+    #[cold]
+    fn feed_anew<E: Encode>(&mut self, encoder: &mut E, payload: &[u8], room: usize) -> Result<Enqueued> {
+        self.hand_over();
+        if payload.len() >= VECTORED_THRESHOLD {
+            return self.outbox.enqueue_parts(encoder, &[IoSlice::new(payload)], false);
+        }
+        let queue = lock(&self.outbox.queue);
+        if !queue.admits(self.outbox.high_water)? {
+            return Ok(Enqueued::Full);
+        }
+        self.ahead = queue.backlog();
+        drop(queue);
+        let mut fed = block(room, &self.outbox.buffers)?;
+        let written = encoder.encode(payload, fed.spare())?;
+        fed.advance(written);
+        self.fed = Some(fed);
+        Ok(Enqueued::Done)
+    }
+
+    /// Queues what was fed where the others who may write see it.
+    #[inline]
+    pub(in crate::link) fn hand_over(&mut self) {
+        if let Some(fed) = self.fed.take() {
+            self.lost |= !lock(&self.outbox.queue).append(fed);
+        }
+    }
+
+    /// Bytes fed and not yet handed over.
+    fn fed_len(&self) -> usize {
+        self.fed.as_ref().map_or(0, Window::len)
+    }
+
+    /// See [`Outbox::enqueue`].
+    #[inline]
+    pub(in crate::link) fn enqueue<E: Encode>(
+        &mut self,
+        encoder: &mut E,
+        payload: &[u8],
+    ) -> Result<Enqueued> {
+        self.hand_over();
+        self.outbox.enqueue(encoder, payload, true)
+    }
+
+    /// See [`Outbox::enqueue_parts`].
+    pub(in crate::link) fn enqueue_parts<E: Encode>(
+        &mut self,
+        encoder: &mut E,
+        parts: &[IoSlice<'_>],
+    ) -> Result<Enqueued> {
+        self.hand_over();
+        self.outbox.enqueue_parts(encoder, parts, true)
+    }
+
+    /// See [`Outbox::enqueue_frame`].
+    pub(in crate::link) fn enqueue_frame<E: Encode>(
+        &mut self,
+        encoder: &mut E,
+        frame: &Frame,
+    ) -> Result<Enqueued> {
+        self.hand_over();
+        self.outbox.enqueue_frame(encoder, frame, true)
+    }
+
+    /// See [`Outbox::poll_ready`].
+    pub(in crate::link) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.hand_over();
+        self.outbox.poll_ready(cx)
+    }
+
+    /// See [`Outbox::poll_flush`].
+    pub(in crate::link) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.hand_over();
+        ready!(self.outbox.poll_flush(cx))?;
+        Poll::Ready(self.told_of_loss())
+    }
+
+    /// See [`Outbox::poll_close`].
+    pub(in crate::link) fn poll_close(
+        &mut self,
+        cx: &mut Context<'_>,
+        goodbye: impl FnOnce() -> Option<Reply>,
+    ) -> Poll<Result<()>> {
+        self.hand_over();
+        ready!(self.outbox.poll_close(cx, goodbye))?;
+        Poll::Ready(self.told_of_loss())
+    }
+
+    /// Tells, once, of frames that were fed and could not leave.
+    fn told_of_loss(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.lost) { Err(lock(&self.outbox.queue).refusal()) } else { Ok(()) }
+    }
+
+    /// See [`Outbox::take_writer`].
+    pub(in crate::link) fn take_writer(&mut self) -> (Option<W>, Vec<Frame>) {
+        self.hand_over();
+        self.outbox.take_writer()
+    }
+
+    /// Bytes that were accepted and not yet written.
+    pub(in crate::link) fn unwritten(&self) -> usize {
+        self.outbox.backlog() + self.fed_len()
+    }
+}
+
+impl<W: AsyncWrite + Unpin + Send + 'static> Deref for Half<W> {
+    type Target = Arc<Outbox<W>>;
+
+    #[inline]
+    fn deref(&self) -> &Arc<Outbox<W>> {
+        &self.outbox
+    }
+}
+
+impl<W: AsyncWrite + Unpin + Send + 'static> Drop for Half<W> {
+    fn drop(&mut self) {
+        self.hand_over();
+        self.outbox.release_half();
+    }
+}

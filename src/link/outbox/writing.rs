@@ -1,0 +1,185 @@
+//! [`Writing`]: the writer, and what is on its way into it.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, Waker, ready},
+};
+
+use tokio::io::AsyncWrite;
+
+use super::queue::Queue;
+use crate::Frame;
+
+/// Slices handed to one vectored write at the most.
+const MAX_SLICES: usize = 16;
+
+/// Room for so many segments stays with an idle link.
+const KEPT_SLOTS: usize = 32;
+
+/// The writer and what is on its way into it. Locked by the holder of the `driving` token.
+#[derive(Debug)]
+pub(super) struct Writing<W> {
+    pub(super) writer: Option<W>,
+    pub(super) current: Option<Frame>,
+    /// Bytes of `current` that are written.
+    pub(super) offset: usize,
+    pub(super) more: VecDeque<Frame>,
+    pub(super) waker: Option<Waker>,
+    pub(super) writes: u64,
+}
+
+pub(super) enum Stepped {
+    Wrote(usize),
+    Flushed,
+    ShutDown,
+}
+
+impl<W> Writing<W> {
+    /// Forgets what is on its way.
+    pub(super) fn clear(&mut self) {
+        self.current = None;
+        self.offset = 0;
+        self.more = VecDeque::new();
+    }
+}
+
+impl<W: AsyncWrite + Unpin> Writing<W> {
+    pub(super) fn new(writer: W) -> Self {
+        Self { writer: Some(writer), current: None, offset: 0, more: VecDeque::new(), waker: None, writes: 0 }
+    }
+
+    /// Moves everything from the queue here.
+    pub(super) fn take_from(&mut self, queue: &mut Queue) {
+        // Also when nothing is left to take: the next frame has to tell the flusher again.
+        queue.armed = false;
+        if queue.queued == 0 {
+            if self.current.is_none() {
+                // Nothing is on its way: an idle link holds no write buffer, nor the room of a burst.
+                queue.tail = None;
+                if self.more.capacity() > KEPT_SLOTS {
+                    self.more = VecDeque::new();
+                    queue.segments = VecDeque::new();
+                }
+            }
+            return;
+        }
+        queue.in_flight += queue.queued;
+        queue.queued = 0;
+        let tail = queue.cut_tail();
+        for frame in queue.segments.drain(..).chain(tail) {
+            if self.current.is_none() {
+                self.current = Some(frame);
+                self.offset = 0;
+            } else {
+                self.more.push_back(frame);
+            }
+        }
+    }
+
+    /// One step of the writer: a write, or a flush or shutdown when nothing is left to write.
+    pub(super) fn step(&mut self, closing: bool) -> Poll<io::Result<Stepped>> {
+        let Self { writer: Some(writer), waker: Some(waker), .. } = self else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let cx = &mut Context::from_waker(waker);
+        let writer = Pin::new(writer);
+        let Some(current) = &self.current else {
+            return if closing {
+                // A peer that is gone already needs no goodbye.
+                let _gone = ready!(writer.poll_shutdown(cx));
+                self.writer = None;
+                Poll::Ready(Ok(Stepped::ShutDown))
+            } else {
+                ready!(writer.poll_flush(cx))?;
+                Poll::Ready(Ok(Stepped::Flushed))
+            };
+        };
+        let first = current.get(self.offset..).unwrap_or_default();
+        let count = if self.more.is_empty() {
+            ready!(writer.poll_write(cx, first))?
+        } else {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let mut used = 0;
+            for (slot, bytes) in
+                slices.iter_mut().zip(std::iter::once(first).chain(self.more.iter().map(|f| &**f)))
+            {
+                *slot = IoSlice::new(bytes);
+                used += 1;
+            }
+            ready!(writer.poll_write_vectored(cx, slices.get(..used).unwrap_or_default()))?
+        };
+        self.writes += 1;
+        if count == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.advance(count);
+        Poll::Ready(Ok(Stepped::Wrote(count)))
+    }
+
+    /// Drops written bytes from the front.
+    fn advance(&mut self, mut count: usize) {
+        while let Some(current) = &self.current {
+            let left = current.len() - self.offset;
+            if count < left {
+                self.offset += count;
+                return;
+            }
+            count -= left;
+            self.offset = 0;
+            self.current = self.more.pop_front();
+        }
+    }
+
+    /// Writes what is on its way and then `head`, `parts`, `tail`, as far as the kernel takes them. Returns how many
+    /// bytes of what was on its way, and how many of the frame were written; what is left of the former stays.
+    pub(super) fn write_with(
+        &mut self,
+        head: &[u8],
+        parts: &[IoSlice<'_>],
+        tail: &[u8],
+    ) -> io::Result<(usize, usize)> {
+        let total = head.len() + parts.iter().map(|part| part.len()).sum::<usize>() + tail.len();
+        let (mut settled, mut own) = (0, 0);
+        while own < total {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let mut used = 0;
+            let mut skip = own;
+            let ahead = self.current.iter().map(|f| f.get(self.offset..).unwrap_or_default());
+            let ahead = ahead.chain(self.more.iter().map(|f| &**f));
+            let frame = std::iter::once(head).chain(parts.iter().map(|part| &**part)).chain([tail]);
+            let frame = frame.map(|piece| {
+                let from = skip.min(piece.len());
+                skip -= from;
+                piece.get(from..).unwrap_or_default()
+            });
+            for (slot, bytes) in slices.iter_mut().zip(ahead.chain(frame).filter(|bytes| !bytes.is_empty())) {
+                *slot = IoSlice::new(bytes);
+                used += 1;
+            }
+            let (Some(writer), Some(waker)) = (&mut self.writer, &self.waker) else {
+                return Err(io::ErrorKind::NotConnected.into());
+            };
+            let cx = &mut Context::from_waker(waker);
+            let slices = slices.get(..used).unwrap_or_default();
+            let Poll::Ready(written) = Pin::new(writer).poll_write_vectored(cx, slices) else { break };
+            let written = written?;
+            self.writes += 1;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            let ahead = match &self.current {
+                Some(current) => {
+                    current.len() - self.offset + self.more.iter().map(|f| f.len()).sum::<usize>()
+                }
+                None => 0,
+            };
+            let before = written.min(ahead);
+            self.advance(before);
+            settled += before;
+            own += written - before;
+        }
+        Ok((settled, own))
+    }
+}
