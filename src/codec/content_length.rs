@@ -130,15 +130,15 @@ impl Default for ContentLengthDecoder {
 }
 
 impl Decode for ContentLengthDecoder {
+    #[inline]
     fn decode(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
-        if let Some(violation) = &self.broken {
-            return Err(violation.clone());
+        // A payload that comes in pieces.
+        if let State::Payload { end, .. } = self.state
+            && end > src.len()
+        {
+            return Ok(Step::Incomplete { consumed: 0, needed: end });
         }
-        let step = self.step(src);
-        if let Err(violation) = &step {
-            self.broken = Some(violation.clone());
-        }
-        step
+        self.decode_any(src)
     }
 
     fn is_mid_message(&self) -> bool {
@@ -159,6 +159,17 @@ impl Decode for ContentLengthDecoder {
 }
 
 impl ContentLengthDecoder {
+    fn decode_any(&mut self, src: &[u8]) -> Result<Step, Violation> {
+        if let Some(violation) = &self.broken {
+            return Err(violation.clone());
+        }
+        let step = self.step(src);
+        if let Err(violation) = &step {
+            self.broken = Some(violation.clone());
+        }
+        step
+    }
+
     fn step(&mut self, src: &[u8]) -> Result<Step, Violation> {
         loop {
             match self.state {

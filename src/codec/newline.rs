@@ -281,6 +281,8 @@ impl NewlineDecoder {
             self.scanned = 0;
             return Step::Incomplete { consumed: start + line.len(), needed: 0 };
         }
+        // Once it is clear that no mark stands at the start, what is still to come of the line is looked at the plain way.
+        self.at_start &= may_be_bom || bom > 0;
         self.scanned = line.len();
         Step::Incomplete { consumed: start, needed: 0 }
     }

@@ -20,7 +20,10 @@
 
 use std::{
     io::{self, IoSlice},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -50,6 +53,9 @@ use writing::{Stepped, Writing};
 pub(super) struct Outbox<W> {
     queue: Mutex<Queue>,
     writing: Mutex<Writing<W>>,
+    /// False only while nothing is queued, on its way or to be flushed: what the reader asks before each read. Changed
+    /// under the lock of `queue`.
+    busy: AtomicBool,
     pub(super) high_water: usize,
     pause_reading: bool,
     write_deadline: Option<Duration>,
@@ -84,6 +90,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         let outbox = Arc::new(Self {
             queue: Mutex::new(Queue::new()),
             writing: Mutex::new(Writing::new(writer)),
+            busy: AtomicBool::new(false),
             high_water: config.write_high_water,
             pause_reading: config.pause_reading,
             write_deadline: config.write,
@@ -269,6 +276,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
     /// Sees to it that somebody will write what was just queued.
     #[inline]
     fn attend(self: &Arc<Self>, queue: MutexGuard<'_, Queue>, cork: bool) -> Enqueued {
+        self.busy.store(true, Relaxed);
         if !cork || queue.armed { Enqueued::Done } else { self.arm(queue) }
     }
 
@@ -376,6 +384,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         if reply.is_last() {
             queue.phase = Phase::Closing;
         }
+        self.busy.store(true, Relaxed);
         match &mut queue.reply {
             Some(old) => **old = reply,
             none => *none = Some(Box::new(reply)),
@@ -406,12 +415,15 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
     /// For the receiver, before it reads: writes what is queued, and waits, where so configured, while too much is.
     #[inline]
     pub(super) fn poll_before_read(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<()> {
-        {
-            let queue = lock(&self.queue);
-            if queue.backlog() == 0 && !queue.dirty && queue.reply.is_none() {
-                return Poll::Ready(());
-            }
+        // What this task has queued itself it sees; of what another queues meanwhile the flusher knows.
+        if !self.busy.load(Relaxed) {
+            return Poll::Ready(());
         }
+        self.poll_backlog(cx)
+    }
+
+    #[inline(never)]
+    fn poll_backlog(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.drain_from(cx);
         if !self.pause_reading {
             return Poll::Ready(());
@@ -460,6 +472,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
             let closing = queue.phase == Phase::Closing;
             if writing.current.is_none() && !queue.dirty && !closing {
                 queue.driving = false;
+                self.busy.store(false, Relaxed);
                 break queue.notify(self.high_water);
             }
             drop(queue);

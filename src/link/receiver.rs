@@ -329,6 +329,10 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
             Ok(Step::Frame { payload, consumed }) => {
                 Some(self.count(Found { payload, consumed, produced: false }))
             }
+            Ok(Step::Incomplete { consumed: 0, needed }) => {
+                self.needed = needed;
+                None
+            }
             other => self.not_found(other),
         }
     }
@@ -620,6 +624,14 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
             return;
         };
         let (len, start) = (window.len(), window.start());
+        let room = window.spare_len();
+        if start == 0
+            && room >= MAX_READ_WINDOW / 4
+            && self.needed <= len + room
+            && window.capacity() == MAX_READ_WINDOW
+        {
+            return;
+        }
         let large = Self::is_large(len, self.needed, self.last_size);
         // A large block is given back as soon as neither the last frame nor the unfinished one asks for it.
         let ordinary = window.capacity() <= MAX_READ_WINDOW || large;

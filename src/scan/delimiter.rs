@@ -11,6 +11,9 @@ pub(crate) const NEAR: usize = 128;
 /// Bytes that are looked at between two branches.
 const GROUP: usize = 64;
 
+/// Fewer bytes than this are looked at one by one.
+const TRICKLE: usize = 8;
+
 /// Payloads above this size, in bytes, are copied and searched one after the other: each is faster by itself then.
 const FUSED: usize = 1024;
 
@@ -41,7 +44,14 @@ pub fn find_far_newline(bytes: &[u8]) -> Option<usize> {
 /// The first `\n` from `seen` on.
 #[inline(never)]
 fn far(bytes: &[u8], seen: usize) -> Option<usize> {
-    memchr::memchr(NEWLINE, bytes.get(seen..)?).map(|at| seen + at)
+    let rest = bytes.get(seen..)?;
+    // A trickle: the call would cost more than the bytes.
+    let found = if rest.len() < TRICKLE {
+        rest.iter().position(|&byte| byte == NEWLINE)
+    } else {
+        memchr::memchr(NEWLINE, rest)
+    };
+    found.map(|at| seen + at)
 }
 
 /// Copies `from` to the start of `to` and tells whether it holds no `\n`. `to` must be at least as long.

@@ -3,7 +3,7 @@
 use std::{
     io::IoSlice,
     ops::Deref,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, ready},
 };
 
@@ -77,7 +77,9 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Half<W> {
     #[inline]
     pub(in crate::link) fn hand_over(&mut self) {
         if let Some(fed) = self.fed.take() {
-            self.lost |= !lock(&self.outbox.queue).append(fed);
+            let mut queue = lock(&self.outbox.queue);
+            self.lost |= !queue.append(fed);
+            self.outbox.busy.store(true, Relaxed);
         }
     }
 
