@@ -10,7 +10,7 @@ use std::{
 
 use framewire::{
     Frame,
-    buffer::{BufferConfig, BufferManager, Waiter, Window},
+    buffer::{BufferConfig, BufferManager, Latch, Waiter, Window},
 };
 use loom::{sync::Notify, thread};
 
@@ -179,5 +179,23 @@ fn two_threads_never_get_the_same_block() {
         work(&manager, 2);
         thread.join().unwrap();
         assert_eq!(manager.metrics().lent_bytes(), 0);
+    });
+}
+
+/// Loom's cell tells when two threads are inside, or when one does not see what the other wrote.
+#[test]
+fn a_latch_lets_one_thread_in() {
+    model(|| {
+        let latch = Arc::new(Latch::new(loom::cell::UnsafeCell::new(0)));
+        let add = |latch: &Latch<loom::cell::UnsafeCell<usize>>| {
+            latch.lock().with_mut(|value| unsafe { *value += 1 })
+        };
+        let other = thread::spawn({
+            let latch = latch.clone();
+            move || add(&latch)
+        });
+        add(&latch);
+        other.join().unwrap();
+        assert_eq!(latch.lock().with(|value| unsafe { *value }), 2);
     });
 }

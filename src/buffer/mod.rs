@@ -2,7 +2,7 @@
 //!
 //! Uses `limits` and [`TransportError`](crate::transport::TransportError) (plain std); `codec`, `link` and everything
 //! above may use it. One of the two modules where `unsafe` is allowed: it is confined to `block` (counted, shared
-//! bytes), `window` (their one writer), `shelf` (idle items as one pointer each) and one line each of `pool` and
+//! bytes), `window` (their one writer), `shelf` (idle items as one pointer each), `latch` (a lock for a few nanoseconds) and one line each of `pool` and
 //! `pooled`. All atomics come from `sync`, so that the whole is model-checked (`tests/loom.rs`).
 //!
 //! ```text
@@ -21,6 +21,7 @@
 mod acquired;
 pub(crate) mod block;
 mod config;
+mod latch;
 mod manager;
 mod metrics;
 mod pool;
@@ -34,6 +35,7 @@ mod window;
 pub use acquired::AcquiredBuffer;
 pub(crate) use block::BlockSlice;
 pub use config::BufferConfig;
+pub use latch::{Latch, LatchGuard};
 pub use manager::BufferManager;
 pub use metrics::{BufferMetrics, ZeroCopyMetrics};
 pub use pooled::PooledBuffer;

@@ -84,3 +84,15 @@ pub(super) fn thread_number() -> usize {
 pub(super) fn thread_number() -> usize {
     0
 }
+
+/// A look at something that another thread holds was in vain: `soon` says that it is worth looking again at once.
+#[cfg(not(loom))]
+pub(super) fn pause(soon: bool) {
+    if soon { std::hint::spin_loop() } else { std::thread::yield_now() }
+}
+
+/// Under loom always lets another thread go on.
+#[cfg(loom)]
+pub(super) fn pause(_soon: bool) {
+    loom::thread::yield_now();
+}

@@ -33,7 +33,7 @@ use tokio::io::AsyncWrite;
 use super::LinkConfig;
 use crate::{
     Frame, Result,
-    buffer::BufferManager,
+    buffer::{BufferManager, Latch, LatchGuard},
     codec::{Encode, Reply, Wrap},
     limits::VECTORED_THRESHOLD,
 };
@@ -51,7 +51,7 @@ use writing::{Stepped, Writing};
 /// The write side of a link.
 #[derive(Debug)]
 pub(super) struct Outbox<W> {
-    queue: Mutex<Queue>,
+    queue: Latch<Queue>,
     writing: Mutex<Writing<W>>,
     /// False only while nothing is queued, on its way or to be flushed: what the reader asks before each read. Changed
     /// under the lock of `queue`.
@@ -88,7 +88,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
     /// The outbox of a new link, shared by its two halves.
     pub(super) fn shared_by_halves(writer: W, config: &LinkConfig) -> (Half<W>, Half<W>) {
         let outbox = Arc::new(Self {
-            queue: Mutex::new(Queue::new()),
+            queue: Latch::new(Queue::new()),
             writing: Mutex::new(Writing::new(writer)),
             busy: AtomicBool::new(false),
             high_water: config.write_high_water,
@@ -112,7 +112,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         if payload.len() >= VECTORED_THRESHOLD {
             return self.enqueue_parts(encoder, &[IoSlice::new(payload)], cork);
         }
-        let mut queue = lock(&self.queue);
+        let mut queue = self.queue.lock();
         if !queue.admits(self.high_water)? {
             return Ok(Enqueued::Full);
         }
@@ -133,7 +133,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         cork: bool,
     ) -> Result<Enqueued> {
         let size: usize = parts.iter().map(|part| part.len()).sum();
-        let mut queue = lock(&self.queue);
+        let mut queue = self.queue.lock();
         if !queue.admits(self.high_water)? {
             return Ok(Enqueued::Full);
         }
@@ -172,7 +172,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
             }
             drop(writing);
             std::mem::forget(guard);
-            queue = lock(&self.queue);
+            queue = self.queue.lock();
             queue.driving = false;
             match outcome {
                 Ok((settled, own)) => {
@@ -254,7 +254,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         let Some(wrap) = encoder.wrap(&[IoSlice::new(frame)])? else {
             return self.enqueue_parts(encoder, &[IoSlice::new(frame)], cork);
         };
-        let mut queue = lock(&self.queue);
+        let mut queue = self.queue.lock();
         if !queue.admits(self.high_water)? {
             return Ok(Enqueued::Full);
         }
@@ -275,14 +275,14 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
 
     /// Sees to it that somebody will write what was just queued.
     #[inline]
-    fn attend(self: &Arc<Self>, queue: MutexGuard<'_, Queue>, cork: bool) -> Enqueued {
+    fn attend(self: &Arc<Self>, queue: LatchGuard<'_, Queue>, cork: bool) -> Enqueued {
         self.busy.store(true, Relaxed);
         if !cork || queue.armed { Enqueued::Done } else { self.arm(queue) }
     }
 
     /// Tells the flusher of the first frame of a batch.
     #[inline(never)]
-    fn arm(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>) -> Enqueued {
+    fn arm(self: &Arc<Self>, mut queue: LatchGuard<'_, Queue>) -> Enqueued {
         match &queue.flusher {
             FlusherState::Running(waker) => {
                 // Not under the lock: the flusher may run at once on another thread.
@@ -300,7 +300,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
     }
 
     #[cold]
-    fn start_flusher(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>) -> Enqueued {
+    fn start_flusher(self: &Arc<Self>, mut queue: LatchGuard<'_, Queue>) -> Enqueued {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return Enqueued::Unattended };
         queue.flusher = FlusherState::Starting;
         queue.armed = true;
@@ -312,7 +312,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
     /// Waits until the queue is below the high-water mark.
     pub(super) fn poll_ready(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         self.drain_from(cx);
-        let mut queue = lock(&self.queue);
+        let mut queue = self.queue.lock();
         if queue.admits(self.high_water)? {
             return Poll::Ready(Ok(()));
         }
@@ -323,7 +323,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
     /// Waits until everything queued is written and the writer flushed.
     pub(super) fn poll_flush(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         self.drain_from(cx);
-        let mut queue = lock(&self.queue);
+        let mut queue = self.queue.lock();
         if let Phase::Failed(failure) = queue.phase {
             return Poll::Ready(Err(failure.error()));
         }
@@ -342,7 +342,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         goodbye: impl FnOnce() -> Option<Reply>,
     ) -> Poll<Result<()>> {
         {
-            let mut queue = lock(&self.queue);
+            let mut queue = self.queue.lock();
             if queue.phase == Phase::Open {
                 queue.phase = Phase::Closing;
                 if let Some(reply) = goodbye() {
@@ -354,7 +354,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
             }
         }
         self.drain_from(cx);
-        let mut queue = lock(&self.queue);
+        let mut queue = self.queue.lock();
         match queue.phase {
             Phase::Closed => Poll::Ready(Ok(())),
             Phase::Failed(failure) => {
@@ -371,13 +371,13 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
 
     /// Whether the last word is said and the peer's is waited for.
     pub(super) fn is_parting(&self) -> bool {
-        lock(&self.queue).phase == Phase::Parting
+        self.queue.lock().phase == Phase::Parting
     }
 
     /// Takes in what the codec has to say by itself. It leaves by itself, also when nothing is sent; after the last word
     /// nothing more is accepted.
     pub(super) fn reply(self: &Arc<Self>, reply: Reply) {
-        let mut queue = lock(&self.queue);
+        let mut queue = self.queue.lock();
         if queue.phase != Phase::Open {
             return;
         }
@@ -394,7 +394,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
 
     /// The peer has said its last word, or cannot any more: there is nothing to wait for before the writer is shut down.
     pub(super) fn peer_ended(self: &Arc<Self>) {
-        let mut queue = lock(&self.queue);
+        let mut queue = self.queue.lock();
         queue.peer_ended = true;
         if queue.phase != Phase::Parting {
             return;
@@ -428,7 +428,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         if !self.pause_reading {
             return Poll::Ready(());
         }
-        let mut queue = lock(&self.queue);
+        let mut queue = self.queue.lock();
         if queue.backlog() < self.high_water || matches!(queue.phase, Phase::Failed(_)) {
             return Poll::Ready(());
         }
@@ -438,7 +438,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
 
     /// Drains for a task that will come back by itself; where no runtime has a flusher, its waker stands in.
     fn drain_from(self: &Arc<Self>, cx: &Context<'_>) {
-        let queue = lock(&self.queue);
+        let queue = self.queue.lock();
         if queue.is_idle() && queue.phase != Phase::Closing {
             return;
         }
@@ -455,7 +455,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
 
     /// Writes what is queued as far as the kernel takes it, unless somebody else is at it.
     fn drain(&self, by: By) {
-        let mut queue = lock(&self.queue);
+        let mut queue = self.queue.lock();
         if !queue.may_drive(by) {
             queue.missed |= queue.driving && by == By::Flusher;
             return;
@@ -477,7 +477,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
             }
             drop(queue);
             let step = writing.step(closing);
-            queue = lock(&self.queue);
+            queue = self.queue.lock();
             match step {
                 Poll::Ready(Ok(Stepped::Wrote(count))) => {
                     queue.settle(count);
@@ -486,7 +486,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
                         let wakers = queue.notify(self.high_water);
                         drop(queue);
                         wakers.wake();
-                        queue = lock(&self.queue);
+                        queue = self.queue.lock();
                     }
                 }
                 Poll::Ready(Ok(Stepped::Flushed)) => queue.dirty = false,
@@ -517,7 +517,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
 
     /// Bytes queued and in flight.
     pub(super) fn backlog(&self) -> usize {
-        lock(&self.queue).backlog()
+        self.queue.lock().backlog()
     }
 
     /// Takes the writer out, and what was not written: nothing else will be.
@@ -546,7 +546,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
 
     /// One half is gone. With the last one, what is queued is written by the flusher, which then ends.
     pub(super) fn release_half(self: &Arc<Self>) {
-        let mut queue = lock(&self.queue);
+        let mut queue = self.queue.lock();
         queue.halves = queue.halves.saturating_sub(1);
         if queue.phase == Phase::Parting {
             // Nobody is left to hear the peer's last word, or to wait for it.
@@ -567,7 +567,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         }
         // As much as goes at once goes now: the runtime may end before the flusher runs again, or for the first time.
         self.drain_last();
-        let flusher = lock(&self.queue).flusher.waker();
+        let flusher = self.queue.lock().flusher.waker();
         if let Some(waker) = flusher {
             waker.wake();
         }
@@ -577,7 +577,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
 impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
     /// Writes as much as goes at once, when there may be no later: without a flusher nobody is woken to go on.
     fn drain_last(&self) {
-        let queue = lock(&self.queue);
+        let queue = self.queue.lock();
         if queue.is_idle() && queue.phase != Phase::Closing {
             return;
         }
@@ -597,9 +597,9 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
 
 impl<W> Outbox<W> {
     /// Takes the `driving` token, once whoever has it gives it back: after a few system calls that do not wait.
-    fn claim(&self) -> MutexGuard<'_, Queue> {
+    fn claim(&self) -> LatchGuard<'_, Queue> {
         loop {
-            let mut queue = lock(&self.queue);
+            let mut queue = self.queue.lock();
             if !queue.driving {
                 queue.driving = true;
                 return queue;
@@ -624,7 +624,7 @@ struct Driving<'a, W>(&'a Outbox<W>);
 
 impl<W> Drop for Driving<'_, W> {
     fn drop(&mut self) {
-        let mut queue = lock(&self.0.queue);
+        let mut queue = self.0.queue.lock();
         queue.driving = false;
         let wakers = queue.fail(Failure::Kind(io::ErrorKind::Other));
         drop(queue);

@@ -36,16 +36,16 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Future for Flusher<W> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         let outbox = &*this.outbox;
-        let known = match &lock(&outbox.queue).flusher {
+        let known = match &outbox.queue.lock().flusher {
             FlusherState::Running(waker) => waker.will_wake(cx.waker()),
             FlusherState::Starting | FlusherState::None => false,
         };
         if !known {
             lock(&outbox.writing).waker = Some(cx.waker().clone());
-            lock(&outbox.queue).flusher = FlusherState::Running(cx.waker().clone());
+            outbox.queue.lock().flusher = FlusherState::Running(cx.waker().clone());
         }
         outbox.drain(By::Flusher);
-        let queue = lock(&outbox.queue);
+        let queue = outbox.queue.lock();
         let ended = matches!(queue.phase, Phase::Closed | Phase::Failed(_));
         if ended || (queue.halves == 0 && queue.is_idle()) {
             return Poll::Ready(());
@@ -79,14 +79,14 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Flusher<W> {
 
 impl<W: AsyncWrite + Unpin + Send + 'static> Drop for Flusher<W> {
     fn drop(&mut self) {
-        let mut queue = lock(&self.outbox.queue);
+        let mut queue = self.outbox.queue.lock();
         queue.flusher = FlusherState::None;
         queue.armed = false;
         queue.blocked = false;
         drop(queue);
         // The runtime ends, perhaps before this task ever ran: what was accepted leaves as far as it goes at once.
         self.outbox.drain_last();
-        let mut queue = lock(&self.outbox.queue);
+        let mut queue = self.outbox.queue.lock();
         // Whoever waits for bytes to leave has to find another way.
         let waiting = [queue.sender.take(), queue.receiver.take()];
         drop(queue);

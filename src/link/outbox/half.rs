@@ -9,7 +9,7 @@ use std::{
 
 use tokio::io::AsyncWrite;
 
-use super::{Enqueued, Outbox, lock, queue::block};
+use super::{Enqueued, Outbox, queue::block};
 use crate::{
     Frame, Result,
     buffer::Window,
@@ -60,7 +60,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Half<W> {
         if payload.len() >= VECTORED_THRESHOLD {
             return self.outbox.enqueue_parts(encoder, &[IoSlice::new(payload)], false);
         }
-        let queue = lock(&self.outbox.queue);
+        let queue = self.outbox.queue.lock();
         if !queue.admits(self.outbox.high_water)? {
             return Ok(Enqueued::Full);
         }
@@ -76,8 +76,15 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Half<W> {
     /// Queues what was fed where the others who may write see it.
     #[inline]
     pub(in crate::link) fn hand_over(&mut self) {
+        if self.fed.is_some() {
+            self.hand_over_block();
+        }
+    }
+
+    #[inline(never)]
+    fn hand_over_block(&mut self) {
         if let Some(fed) = self.fed.take() {
-            let mut queue = lock(&self.outbox.queue);
+            let mut queue = self.outbox.queue.lock();
             self.lost |= !queue.append(fed);
             self.outbox.busy.store(true, Relaxed);
         }
@@ -145,7 +152,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Half<W> {
 
     /// Tells, once, of frames that were fed and could not leave.
     fn told_of_loss(&mut self) -> Result<()> {
-        if std::mem::take(&mut self.lost) { Err(lock(&self.outbox.queue).refusal()) } else { Ok(()) }
+        if std::mem::take(&mut self.lost) { Err(self.outbox.queue.lock().refusal()) } else { Ok(()) }
     }
 
     /// See [`Outbox::take_writer`].
