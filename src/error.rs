@@ -111,6 +111,12 @@ pub enum Rejection {
     /// The first payload begins with a byte order mark, which the receiver would drop. JSON has none (RFC 8259 §8.1).
     #[error("the first message begins with a byte order mark, which the receiver would drop")]
     ByteOrderMark,
+    /// The payload is to go out as text and is not UTF-8.
+    #[error("message is not UTF-8 from byte {valid_up_to} on and cannot be sent as text")]
+    InvalidUtf8 {
+        /// Bytes before the first invalid one.
+        valid_up_to: usize,
+    },
     /// The framing cannot carry an empty payload (a blank line is no message).
     #[error("this framing cannot carry an empty message")]
     Empty,

@@ -15,6 +15,15 @@ pub const MAX_MESSAGE_SIZE: usize = 16 * 1024 * 1024;
 /// LSP clients send one or two headers of less than 100 bytes; 4 KiB leaves room and bounds a trickled head.
 pub const MAX_HEAD_SIZE: usize = 4 * 1024;
 
+/// Fragments of one WebSocket message. Those who fragment do so in pieces of some KiB; 16 MiB in pieces of 4 KiB.
+pub const MAX_FRAGMENTS: usize = 4096;
+
+/// WebSocket control frames in a row without a data frame between them, as long as they come without a pause.
+pub const MAX_CONTROL_FRAMES: usize = 1024;
+
+/// Silence of a WebSocket peer after which it is sent a ping, and after two that it leaves unanswered given up.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
 /// Faults in a row (no good frame between them) after which a link gives up on its peer.
 ///
 /// A server that prints a banner makes a few dozen noise lines; a stream that is not MCP at all makes nothing else.

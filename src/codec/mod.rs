@@ -50,8 +50,28 @@ macro_rules! delegate {
                 self.decoder.decode_eof(src)
             }
 
+            fn produced(&mut self) -> &mut [u8] {
+                self.decoder.produced()
+            }
+
+            fn take_produced(&mut self) -> $crate::Frame {
+                self.decoder.take_produced()
+            }
+
+            fn poll_reply(&mut self) -> Option<$crate::codec::Reply> {
+                self.decoder.poll_reply()
+            }
+
             fn is_mid_message(&self) -> bool {
                 self.decoder.is_mid_message()
+            }
+
+            fn idle_interval(&self) -> Option<std::time::Duration> {
+                self.decoder.idle_interval()
+            }
+
+            fn handle_idle(&mut self) -> Result<(), $crate::error::Violation> {
+                self.decoder.handle_idle()
             }
         }
 
@@ -63,6 +83,15 @@ macro_rules! delegate {
             #[inline]
             fn encode(&mut self, payload: &[u8], dst: &mut [u8]) -> Result<usize, $crate::error::Rejection> {
                 self.encoder.encode(payload, dst)
+            }
+
+            #[inline]
+            fn room(&self, size: usize) -> usize {
+                self.encoder.room(size)
+            }
+
+            fn goodbye(&mut self) -> Option<$crate::codec::Reply> {
+                self.encoder.goodbye()
             }
 
             fn wrap(
@@ -81,11 +110,15 @@ mod length_prefix;
 mod newline;
 #[cfg(feature = "tokio-util")]
 mod tokio_util;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 mod whole;
 
 pub use content_length::{ContentLength, ContentLengthDecoder, ContentLengthEncoder};
 pub use length_prefix::{Endian, LengthPrefix, LengthPrefixDecoder, LengthPrefixEncoder};
 pub use newline::{Embedded, Newline, NewlineDecoder, NewlineEncoder, Unterminated};
+#[cfg(feature = "websocket")]
+pub use websocket::{WebSocket, WebSocketDecoder, WebSocketEncoder};
 pub use whole::{Whole, WholeDecoder, WholeEncoder};
 
 /// One answer of a decoder.

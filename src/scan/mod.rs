@@ -1,9 +1,17 @@
-//! Finding things in bytes fast: delimiters, line breaks while copying.
+//! Finding things in bytes fast: delimiters, line breaks while copying; WebSocket's mask; UTF-8 as it comes.
 //!
 //! Uses nothing of the crate; `codec` uses it. One of the two modules where `unsafe` is allowed.
 
 #[allow(unsafe_code)]
 mod delimiter;
+#[cfg(feature = "websocket")]
+mod mask;
+#[cfg(feature = "websocket")]
+mod utf8;
 
 pub(crate) use delimiter::NEAR;
 pub use delimiter::{copy_line, find_far_newline, find_newline};
+#[cfg(feature = "websocket")]
+pub use mask::{is_ascii, mask_copy, rotate, unmask};
+#[cfg(feature = "websocket")]
+pub use utf8::Utf8;

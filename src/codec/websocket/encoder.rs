@@ -1,0 +1,175 @@
+//! [`WebSocketEncoder`]: messages into frames.
+
+use std::io::IoSlice;
+
+use super::{
+    Kind, Role, close,
+    close::CloseReason,
+    head::{FIN, MAX_HEAD, Opcode, write},
+    key,
+};
+use crate::{
+    codec::{Encode, Reply, Wrap, join},
+    error::Rejection,
+    limits::MAX_MESSAGE_SIZE,
+    scan,
+};
+
+/// The sending direction of [`WebSocket`](super::WebSocket).
+#[derive(Debug, Clone)]
+pub struct WebSocketEncoder {
+    role: Role,
+    max_size: usize,
+    /// The first byte of the next frame.
+    first: u8,
+    kind: Kind,
+    check_text: bool,
+    /// What is sent next is not the last part of its message.
+    more: bool,
+    reason: Option<CloseReason>,
+}
+
+impl WebSocketEncoder {
+    pub(super) fn new(role: Role) -> Self {
+        Self {
+            role,
+            max_size: MAX_MESSAGE_SIZE,
+            first: FIN | Opcode::Data(Kind::Text).bits(),
+            kind: Kind::Text,
+            check_text: false,
+            more: false,
+            reason: CloseReason::new(1000, ""),
+        }
+    }
+
+    /// What messages are sent as.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Sends messages as `kind` from the next one on.
+    pub fn set_kind(&mut self, kind: Kind) {
+        self.kind = kind;
+        if self.first & 0x0f != Opcode::Continuation.bits() {
+            self.first = FIN | Opcode::Data(kind).bits();
+        }
+    }
+
+    /// Whether what is sent next is followed by `more` of the same message (RFC 6455 §5.4): each payload goes out as a
+    /// fragment until it is told otherwise, and the one sent then is the last.
+    pub fn set_more(&mut self, more: bool) {
+        self.more = more;
+    }
+
+    /// Sets what the Close frame says when this end closes. Default: 1000, without a text.
+    pub fn set_close_reason(&mut self, reason: CloseReason) {
+        self.reason = Some(reason);
+    }
+
+    pub(super) fn set_max_size(&mut self, bytes: usize) {
+        self.max_size = bytes;
+    }
+
+    pub(super) fn set_check_text(&mut self, check: bool) {
+        self.check_text = check;
+    }
+
+    #[inline]
+    fn check(&self, size: usize) -> Result<(), Rejection> {
+        if size > self.max_size { Err(Rejection::TooLarge { size, limit: self.max_size }) } else { Ok(()) }
+    }
+
+    fn check_text(&self, payload: &[u8]) -> Result<(), Rejection> {
+        // A fragment may end inside a character.
+        let whole = !self.more && self.first & FIN != 0 && self.first & 0x0f != 0;
+        if !self.check_text || self.kind != Kind::Text || !whole {
+            return Ok(());
+        }
+        simdutf8::compat::from_utf8(payload)
+            .map(drop)
+            .map_err(|error| Rejection::InvalidUtf8 { valid_up_to: error.valid_up_to() })
+    }
+
+    /// The first byte of the frame that goes out now; what follows of the message is a continuation.
+    #[inline]
+    fn take_first(&mut self) -> u8 {
+        let plain = FIN | Opcode::Data(self.kind).bits();
+        if !self.more && self.first == plain { plain } else { self.take_fragment() }
+    }
+
+    #[cold]
+    fn take_fragment(&mut self) -> u8 {
+        let opcode = self.first & 0x0f;
+        if self.more {
+            self.first = FIN | Opcode::Continuation.bits();
+            opcode
+        } else {
+            self.first = FIN | Opcode::Data(self.kind).bits();
+            FIN | opcode
+        }
+    }
+}
+
+impl Encode for WebSocketEncoder {
+    #[inline]
+    fn overhead(&self) -> usize {
+        MAX_HEAD
+    }
+
+    #[inline]
+    fn encode(&mut self, payload: &[u8], dst: &mut [u8]) -> Result<usize, Rejection> {
+        self.check(payload.len())?;
+        if self.check_text {
+            self.check_text(payload)?;
+        }
+        let first = self.take_first();
+        let mut head = [0; MAX_HEAD];
+        match self.role {
+            Role::Server => {
+                let len = write(&mut head, first, payload.len(), None);
+                Ok(join(head.get(..len).unwrap_or_default(), payload, dst))
+            }
+            Role::Client => {
+                let key = key::next();
+                let len = write(&mut head, first, payload.len(), Some(key));
+                let end = len + payload.len();
+                if let (Some((to_head, rest)), Some(head)) = (dst.split_at_mut_checked(len), head.get(..len))
+                {
+                    to_head.copy_from_slice(head);
+                    if let Some(to) = rest.get_mut(..payload.len()) {
+                        scan::mask_copy(payload, to, key);
+                    }
+                }
+                Ok(end)
+            }
+        }
+    }
+
+    fn goodbye(&mut self) -> Option<Reply> {
+        let reason = self.reason.as_ref();
+        Some(close::frame(
+            self.role,
+            reason.map_or(1005, CloseReason::code),
+            reason.map_or("", CloseReason::text),
+        ))
+    }
+
+    fn wrap(&mut self, parts: &[IoSlice<'_>]) -> Result<Option<Wrap>, Rejection> {
+        let size = parts.iter().map(|part| part.len()).sum();
+        self.check(size)?;
+        if self.role == Role::Client {
+            return Ok(None);
+        }
+        match parts {
+            _ if !self.check_text => {}
+            [part] => self.check_text(part)?,
+            // A character may lie across two parts.
+            _ => self.check_text(&parts.iter().flat_map(|part| part.iter().copied()).collect::<Vec<u8>>())?,
+        }
+        let first = self.take_first();
+        let mut head = [0; MAX_HEAD];
+        let len = write(&mut head, first, size, None);
+        Ok(Some(Wrap::new(head.get(..len).unwrap_or_default(), &[])))
+    }
+}

@@ -1,0 +1,224 @@
+//! WebSocket's mask (RFC 6455 §5.3): four bytes laid over the payload again and again, and what is learnt about the
+//! payload in the same pass: whether all of it is ASCII, so that nothing is left to do for UTF-8.
+//!
+//! Small payloads go eight bytes at a time, in place of the caller; larger ones with the widest vectors of the machine.
+//! `codec::websocket` uses it.
+
+#![allow(unsafe_code)]
+
+/// Payloads of at least this size, in bytes, are worth the question which vectors the machine has.
+const WIDE: usize = 256;
+
+const HIGH: u64 = 0x8080_8080_8080_8080;
+
+/// The key as it lies over eight bytes.
+#[inline]
+fn widen(key: [u8; 4]) -> u64 {
+    let [a, b, c, d] = key;
+    u64::from_ne_bytes([a, b, c, d, a, b, c, d])
+}
+
+/// The key for what stands `by` bytes further on.
+#[must_use]
+#[inline]
+pub fn rotate(key: [u8; 4], by: usize) -> [u8; 4] {
+    let mut key = key;
+    key.rotate_left(by % 4);
+    key
+}
+
+/// Takes the mask off `bytes` (or lays it on) and tells whether the result is all ASCII.
+#[must_use]
+#[inline]
+pub fn unmask(bytes: &mut [u8], key: [u8; 4]) -> bool {
+    if bytes.len() >= WIDE { unmask_wide(bytes, key) } else { unmask_words(bytes, key) }
+}
+
+/// Whether `bytes` are all ASCII.
+#[must_use]
+#[inline]
+pub fn is_ascii(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let Some(last) = bytes.last_chunk::<8>() else {
+        return rest.iter().fold(0, |seen, byte| seen | byte) < 0x80;
+    };
+    if bytes.len() >= WIDE {
+        return bytes.is_ascii();
+    }
+    // The last word overlaps the one before it.
+    let mut seen = u64::from_ne_bytes(*last);
+    for word in words {
+        seen |= u64::from_ne_bytes(*word);
+    }
+    seen & HIGH == 0
+}
+
+#[inline]
+fn unmask_words(bytes: &mut [u8], key: [u8; 4]) -> bool {
+    let wide = widen(key);
+    let (words, rest) = bytes.as_chunks_mut::<8>();
+    let mut seen = 0;
+    for word in words {
+        let plain = u64::from_ne_bytes(*word) ^ wide;
+        *word = plain.to_ne_bytes();
+        seen |= plain;
+    }
+    // Whole words come first, so the rest begins with the first byte of the key.
+    let mut tail = 0;
+    for (byte, key) in rest.iter_mut().zip(wide.to_ne_bytes()) {
+        *byte ^= key;
+        tail |= *byte;
+    }
+    seen & HIGH == 0 && tail < 0x80
+}
+
+#[inline(never)]
+fn unmask_wide(bytes: &mut [u8], key: [u8; 4]) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the machine has AVX2.
+        return unsafe { unmask_avx2(bytes, key) };
+    }
+    unmask_blocks(bytes, key)
+}
+
+/// [`unmask_blocks`] compiled for AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn unmask_avx2(bytes: &mut [u8], key: [u8; 4]) -> bool {
+    unmask_blocks(bytes, key)
+}
+
+/// 128 bytes at a time, in a form that compilers make vectors of.
+#[inline(always)]
+fn unmask_blocks(bytes: &mut [u8], key: [u8; 4]) -> bool {
+    let wide = widen(key);
+    let (blocks, rest) = bytes.as_chunks_mut::<128>();
+    let mut seen = [0u64; 16];
+    for block in blocks {
+        let (words, _) = block.as_chunks_mut::<8>();
+        for (word, seen) in words.iter_mut().zip(&mut seen) {
+            let plain = u64::from_ne_bytes(*word) ^ wide;
+            *word = plain.to_ne_bytes();
+            *seen |= plain;
+        }
+    }
+    let seen = seen.iter().fold(0, |all, seen| all | seen);
+    unmask_words(rest, key) & (seen & HIGH == 0)
+}
+
+/// Copies `from` to the start of `to`, masked. `to` must be at least as long.
+///
+/// # Panics
+/// When `to` is shorter than `from`.
+#[inline]
+pub fn mask_copy(from: &[u8], to: &mut [u8], key: [u8; 4]) {
+    let (to, _) = to.split_at_mut(from.len());
+    if from.len() >= WIDE { copy_wide(from, to, key) } else { copy_words(from, to, key) }
+}
+
+#[inline]
+fn copy_words(from: &[u8], to: &mut [u8], key: [u8; 4]) {
+    let wide = widen(key);
+    let (words, rest) = from.as_chunks::<8>();
+    let (to_words, to_rest) = to.as_chunks_mut::<8>();
+    for (to, from) in to_words.iter_mut().zip(words) {
+        *to = (u64::from_ne_bytes(*from) ^ wide).to_ne_bytes();
+    }
+    for ((to, from), key) in to_rest.iter_mut().zip(rest).zip(wide.to_ne_bytes()) {
+        *to = from ^ key;
+    }
+}
+
+#[inline(never)]
+fn copy_wide(from: &[u8], to: &mut [u8], key: [u8; 4]) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the machine has AVX2.
+        return unsafe { copy_avx2(from, to, key) };
+    }
+    copy_blocks(from, to, key);
+}
+
+/// [`copy_blocks`] compiled for AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn copy_avx2(from: &[u8], to: &mut [u8], key: [u8; 4]) {
+    copy_blocks(from, to, key);
+}
+
+#[inline(always)]
+fn copy_blocks(from: &[u8], to: &mut [u8], key: [u8; 4]) {
+    let wide = widen(key);
+    let (blocks, rest) = from.as_chunks::<128>();
+    let (to_blocks, to_rest) = to.as_chunks_mut::<128>();
+    for (to, from) in to_blocks.iter_mut().zip(blocks) {
+        let (words, _) = from.as_chunks::<8>();
+        let (to_words, _) = to.as_chunks_mut::<8>();
+        for (to, from) in to_words.iter_mut().zip(words) {
+            *to = (u64::from_ne_bytes(*from) ^ wide).to_ne_bytes();
+        }
+    }
+    copy_words(rest, to_rest, key);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+    fn naive(bytes: &[u8], key: [u8; 4]) -> Vec<u8> {
+        bytes.iter().enumerate().map(|(at, byte)| byte ^ key[at % 4]).collect()
+    }
+
+    /// Every length around each block size, at every place in a word, in a block that ends where the bytes end, so that
+    /// the address sanitizer sees a step outside.
+    #[test]
+    fn the_mask_is_what_the_rfc_says() {
+        for len in (0..140).chain([WIDE - 1, WIDE, WIDE + 1, 300, 383, 384, 385, 1000, 4096, 4099]) {
+            for start in 0..9 {
+                for key in [KEY, [0; 4], rotate(KEY, 1), [0x80, 0, 0, 0]] {
+                    let plain: Vec<u8> = (0..len).map(|at| (at * 7 % 128) as u8).collect();
+                    let masked = naive(&plain, key);
+                    let mut bytes = vec![0xaa; start];
+                    bytes.extend_from_slice(&masked);
+                    let mut bytes = bytes.into_boxed_slice();
+                    assert!(unmask(&mut bytes[start..], key), "{len} {start}");
+                    assert_eq!(bytes[start..], plain[..]);
+                    assert!(bytes[..start].iter().all(|&byte| byte == 0xaa));
+                    assert!(is_ascii(&bytes[start..]));
+                    let mut copy = vec![0x55; len + 1].into_boxed_slice();
+                    mask_copy(&bytes[start..], &mut copy, key);
+                    assert_eq!(copy[..len], masked[..]);
+                    assert_eq!(copy[len], 0x55);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_byte_that_is_not_ascii_is_seen_wherever_it_stands() {
+        for len in [1, 7, 8, 9, 31, 64, 129, 255, 256, 257, 300, 511] {
+            for at in 0..len {
+                let mut bytes = vec![b'a'; len];
+                bytes[at] = 0x80;
+                assert!(!is_ascii(&bytes));
+                let mut masked = naive(&bytes, KEY);
+                assert!(!unmask(&mut masked, KEY), "{at} of {len}");
+                assert_eq!(masked, bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn a_rotated_key_goes_on_where_the_last_one_stopped() {
+        let plain = vec![b'x'; 100];
+        for cut in 0..100 {
+            let mut masked = naive(&plain, KEY);
+            let (one, two) = masked.split_at_mut(cut);
+            assert!(unmask(one, KEY) & unmask(two, rotate(KEY, cut)));
+            assert_eq!(masked, plain);
+        }
+    }
+}
