@@ -26,6 +26,7 @@
 mod close;
 mod decoder;
 mod encoder;
+pub mod handshake;
 mod head;
 mod key;
 
