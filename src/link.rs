@@ -52,7 +52,7 @@ mod receiver;
 mod sender;
 
 pub use config::{Counters, LinkConfig};
-pub use receiver::{Receive, ReceiveLent, Receiver};
+pub use receiver::{Receive, ReceiveLent, ReceiveWithKind, Receiver};
 pub use sender::{Permit, Sender, Sending};
 
 use outbox::Outbox;
@@ -109,6 +109,20 @@ where
         let receiver = Receiver::new(decoder, reader, other, &config);
         let sender = Sender::new(encoder, outbox, config.close);
         Self { sender, receiver }
+    }
+
+    /// Pairs `codec` with `reader` and `writer`, where `unread` was read already: it comes before all that `reader`
+    /// brings.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when there is no memory for `unread`.
+    pub fn with_unread(codec: C, reader: R, writer: W, config: LinkConfig, unread: &[u8]) -> Result<Self> {
+        let mut link = Self::with_config(codec, reader, writer, config);
+        if link.receiver.put_unread(unread) {
+            Ok(link)
+        } else {
+            Err(Error::Io(std::io::ErrorKind::OutOfMemory.into()))
+        }
     }
 
     /// Takes the halves apart, for two tasks. They share nothing that one could make the other wait for, but that a
@@ -362,6 +376,11 @@ where
     /// The decoder.
     pub fn decoder(&self) -> &C::Decoder {
         &self.receiver.decoder
+    }
+
+    /// The encoder, to change how the next messages are sent (WebSocket: text or binary).
+    pub fn encoder_mut(&mut self) -> &mut C::Encoder {
+        self.sender.encoder_mut()
     }
 
     /// The reader.

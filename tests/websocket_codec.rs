@@ -101,7 +101,7 @@ fn the_examples_of_the_rfc() {
         bytes.extend_from_slice(&payload);
         assert_eq!(run(client(), &bytes, &[]), [Event::Message(Kind::Binary, payload.clone())]);
         let mut dst = vec![0; size + 14];
-        let len = server().kind(Kind::Binary).encode(&payload, &mut dst).unwrap();
+        let len = server().send_as(Kind::Binary).encode(&payload, &mut dst).unwrap();
         assert_eq!(dst[..len], bytes[..]);
     }
 }
@@ -369,7 +369,7 @@ fn text_that_is_none_is_not_sent_where_that_is_asked_for() {
     assert_eq!(codec.encode(b"a\xff", &mut [0; 16]), Err(Rejection::InvalidUtf8 { valid_up_to: 1 }));
     assert!(codec.encode("\u{e9}".as_bytes(), &mut [0; 16]).is_ok());
     assert!(server().encode(b"a\xff", &mut [0; 16]).is_ok());
-    assert!(codec.kind(Kind::Binary).encode(b"a\xff", &mut [0; 16]).is_ok());
+    assert!(codec.send_as(Kind::Binary).encode(b"a\xff", &mut [0; 16]).is_ok());
 }
 
 /// Fixtures cut at every place, and byte by byte.

@@ -62,6 +62,10 @@ macro_rules! delegate {
                 self.decoder.poll_reply()
             }
 
+            fn kind(&self) -> $crate::codec::Kind {
+                $crate::codec::Decode::kind(&self.decoder)
+            }
+
             fn is_mid_message(&self) -> bool {
                 self.decoder.is_mid_message()
             }
@@ -88,6 +92,10 @@ macro_rules! delegate {
             #[inline]
             fn room(&self, size: usize) -> usize {
                 self.encoder.room(size)
+            }
+
+            fn set_kind(&mut self, kind: $crate::codec::Kind) {
+                $crate::codec::Encode::set_kind(&mut self.encoder, kind);
             }
 
             fn goodbye(&mut self) -> Option<$crate::codec::Reply> {
@@ -225,6 +233,16 @@ impl Reply {
     }
 }
 
+/// What a message says that its payload is, where the framing can say so (WebSocket, RFC 6455 §5.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Kind {
+    /// UTF-8.
+    #[default]
+    Text,
+    /// Any bytes.
+    Binary,
+}
+
 /// Bytes into frames.
 pub trait Decode {
     /// Looks for the next frame in `src`, the unread bytes. See the [module](self) for the contract.
@@ -263,6 +281,12 @@ pub trait Decode {
     /// [`handle_idle`](Self::handle_idle).
     fn poll_reply(&mut self) -> Option<Reply> {
         None
+    }
+
+    /// What the last message said that its payload is.
+    #[inline]
+    fn kind(&self) -> Kind {
+        Kind::Text
     }
 
     /// Whether part of a message has been taken in of which nothing is left in `src` (it is being skipped, or the
@@ -355,6 +379,12 @@ pub trait Encode {
     #[inline]
     fn room(&self, size: usize) -> usize {
         size.saturating_add(self.overhead())
+    }
+
+    /// Sends messages as `kind` from the next one on, where the framing can say so.
+    #[inline]
+    fn set_kind(&mut self, kind: Kind) {
+        let _no_such_thing_by_default = kind;
     }
 
     /// The last thing to say before the writer is shut down. After it, the peer's own is waited for.

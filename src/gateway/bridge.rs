@@ -233,7 +233,7 @@ where
     async fn run(mut self, mut stop: Pin<&mut impl Future>, passed: &mut Passed) {
         loop {
             let received = {
-                let mut receive = pin!(self.from.receive_lent());
+                let mut receive = pin!(self.from.receive_with_kind());
                 poll_fn(|cx| match receive.as_mut().poll(cx) {
                     Poll::Ready(received) => Poll::Ready(Some(received)),
                     Poll::Pending => stop.as_mut().poll(cx).map(|_| None),
@@ -241,13 +241,17 @@ where
                 .await
             };
             match received {
-                Some(Ok(payload)) => {
+                Some(Ok((kind, payload))) => {
                     let passing = Passing { direction: self.direction, observer: self.observer };
+                    self.to.encoder_mut().set_kind(kind);
                     passing.pass(payload, self.to, passed).await;
                     // What the same read brought goes into the same write.
                     loop {
-                        match self.from.receive_ready() {
-                            Ok(Some(payload)) => passing.pass(payload, self.to, passed).await,
+                        match self.from.receive_ready_with_kind() {
+                            Ok(Some((kind, payload))) => {
+                                self.to.encoder_mut().set_kind(kind);
+                                passing.pass(payload, self.to, passed).await;
+                            }
                             Ok(None) => break,
                             Err(error) if error.is_fatal() => break,
                             Err(error) => passing.drop(&error, passed),

@@ -19,7 +19,7 @@ use super::{config::Counters, outbox::Half};
 use crate::{
     Error, Frame, Result,
     buffer::{BufferManager, Waiter, Window},
-    codec::{Decode, Step},
+    codec::{Decode, Kind, Step},
     error::{Deadline, End, Fault, Violation},
     limits::{HOLD_BLOCK_SIZE, MAX_READ_WINDOW, PIN_FACTOR},
     transport::TransportError,
@@ -201,6 +201,28 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
         Ok(count)
     }
 
+    /// As [`receive_lent`](Self::receive_lent), with what the message says that it is (WebSocket: text or binary).
+    ///
+    /// # Errors
+    /// As [`receive_lent`](Self::receive_lent).
+    ///
+    /// # Cancel safety
+    /// As [`receive_lent`](Self::receive_lent).
+    pub fn receive_with_kind(&mut self) -> ReceiveWithKind<'_, D, R, W> {
+        ReceiveWithKind { receiver: Some(self) }
+    }
+
+    /// As [`receive_ready`](Self::receive_ready), with what the message says that it is.
+    ///
+    /// # Errors
+    /// As [`receive_ready`](Self::receive_ready).
+    pub fn receive_ready_with_kind(&mut self) -> Result<Option<(Kind, &mut [u8])>> {
+        match self.found() {
+            Some(found) => Ok(Some((self.decoder.kind(), self.lend(found)))),
+            None => self.told().map(|()| None),
+        }
+    }
+
     /// The next message if it is already here: never waits and never reads.
     ///
     /// # Errors
@@ -255,6 +277,18 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
         }
         self.window = None;
         self.hold = None;
+    }
+
+    /// Puts `bytes` before all that will be read; false when there is no memory for them.
+    pub(super) fn put_unread(&mut self, bytes: &[u8]) -> bool {
+        if bytes.is_empty() {
+            return true;
+        }
+        let size = bytes.len().max(MAX_READ_WINDOW);
+        let mut window = self.buffers.try_window(size).or_else(|| Window::unpooled(size));
+        let fits = window.as_mut().is_some_and(|window| window.extend(bytes));
+        self.window = window;
+        fits
     }
 
     /// Bytes read and not delivered.
@@ -820,6 +854,43 @@ where
                 Poll::Pending
             }
         }
+    }
+}
+
+/// The future of [`Receiver::receive_with_kind`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct ReceiveWithKind<'a, D, R, W: AsyncWrite + Unpin + Send + 'static> {
+    receiver: Option<&'a mut Receiver<D, R, W>>,
+}
+
+impl<'a, D, R, W> Future for ReceiveWithKind<'a, D, R, W>
+where
+    D: Decode,
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    type Output = Result<(Kind, &'a mut [u8])>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(receiver) = self.receiver.take() else { return Poll::Pending };
+        let found = match receiver.found() {
+            Some(found) => found,
+            None => match receiver.poll_found(cx) {
+                Poll::Ready(found) => found?,
+                Poll::Pending => {
+                    self.receiver = Some(receiver);
+                    return Poll::Pending;
+                }
+            },
+        };
+        Poll::Ready(Ok((receiver.decoder.kind(), receiver.lend(found))))
+    }
+}
+
+impl<D, R, W: AsyncWrite + Unpin + Send + 'static> fmt::Debug for ReceiveWithKind<'_, D, R, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReceiveWithKind").finish_non_exhaustive()
     }
 }
 

@@ -111,12 +111,6 @@ impl WebSocketDecoder {
         }
     }
 
-    /// What the last message said that it is; while one is delivered in parts, that one.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
-        self.kind
-    }
-
     /// Whether the last part that was delivered ended its message; always so for whole messages.
     #[must_use]
     pub fn is_final(&self) -> bool {
@@ -453,6 +447,11 @@ impl Decode for WebSocketDecoder {
         self.outcome = Some(Box::new(Outcome::Broken(violation.clone())));
         self.fresh = false;
         Err(violation)
+    }
+
+    #[inline]
+    fn kind(&self) -> Kind {
+        self.kind
     }
 
     fn is_mid_message(&self) -> bool {

@@ -48,14 +48,6 @@ impl WebSocketEncoder {
         self.kind
     }
 
-    /// Sends messages as `kind` from the next one on.
-    pub fn set_kind(&mut self, kind: Kind) {
-        self.kind = kind;
-        if self.first & 0x0f != Opcode::Continuation.bits() {
-            self.first = FIN | Opcode::Data(kind).bits();
-        }
-    }
-
     /// Whether what is sent next is followed by `more` of the same message (RFC 6455 §5.4): each payload goes out as a
     /// fragment until it is told otherwise, and the one sent then is the last.
     pub fn set_more(&mut self, more: bool) {
@@ -143,6 +135,13 @@ impl Encode for WebSocketEncoder {
                 }
                 Ok(end)
             }
+        }
+    }
+
+    fn set_kind(&mut self, kind: Kind) {
+        self.kind = kind;
+        if self.first & 0x0f != Opcode::Continuation.bits() {
+            self.first = FIN | Opcode::Data(kind).bits();
         }
     }
 

@@ -19,7 +19,7 @@
 //!   where they lie: each payload moves down over the heads between, once.
 //! - A ping is answered with one pong, the latest; a close is echoed; a breach of a rule is an
 //!   [`Error::Violation`](crate::Error::Violation) that names its section, and the right Close frame goes out.
-//! - Text is UTF-8, checked as it comes (§8.1). Whether a message was text tells [`WebSocketDecoder::kind`].
+//! - Text is UTF-8, checked as it comes (§8.1). Whether a message was text tells [`Decode::kind`](super::Decode::kind).
 //!
 //! Masks come from the operating system's random numbers (§10.3), some hundred at a time.
 
@@ -36,7 +36,8 @@ pub use close::CloseReason;
 pub use decoder::WebSocketDecoder;
 pub use encoder::WebSocketEncoder;
 
-use super::Codec;
+pub use super::Kind;
+use super::{Codec, Encode};
 
 /// Which end of the connection a codec is. Clients mask what they send, servers do not (RFC 6455 §5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,16 +46,6 @@ pub enum Role {
     Client,
     /// Answered it.
     Server,
-}
-
-/// What a message says that its payload is (RFC 6455 §5.6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Kind {
-    /// UTF-8.
-    #[default]
-    Text,
-    /// Any bytes.
-    Binary,
 }
 
 /// WebSocket framing.
@@ -168,9 +159,16 @@ impl WebSocket {
         self
     }
 
-    /// Sends messages as `kind` until told otherwise. Default: text.
+    /// Sets what the Close frame says when this end closes. Default: 1000, without a text.
     #[must_use]
-    pub fn kind(mut self, kind: Kind) -> Self {
+    pub fn close_reason(mut self, reason: CloseReason) -> Self {
+        self.encoder.set_close_reason(reason);
+        self
+    }
+
+    /// Sends messages as `kind` until told otherwise ([`Encode::set_kind`](super::Encode::set_kind)). Default: text.
+    #[must_use]
+    pub fn send_as(mut self, kind: Kind) -> Self {
         self.encoder.set_kind(kind);
         self
     }
