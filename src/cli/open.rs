@@ -259,7 +259,14 @@ fn start(command: &[OsString], connection: u64) -> Result<(AnyReader, AnyWriter,
         .args(arguments)
         .stderr(ChildStderr::Log(Box::new(log)))
         .stdin_grace(STDIN_GRACE)
+        .watchdog(true)
         .spawn()
         .map_err(|error| Failure::Child(error.to_string()))?;
+    if !handle.is_watched() {
+        warn!(
+            connection,
+            "no /bin/sh: a child that ignores the end of its input would survive a SIGKILL of this process"
+        );
+    }
     Ok((AnyReader::Child(reader), AnyWriter::Child(writer), handle))
 }
