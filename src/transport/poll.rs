@@ -14,7 +14,8 @@
 
 use std::{
     future::{Future, poll_fn},
-    task::{Context, Poll, ready},
+    pin::pin,
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::BytesMut;
@@ -67,11 +68,28 @@ pub trait PollTransport: Send + Sync {
         self.start_send(frame)
     }
 
+    /// As [`start_send`](Self::start_send) for one who is about to flush: the message need not leave by itself.
+    ///
+    /// # Errors
+    /// As [`start_send`](Self::start_send).
+    fn start_feed(&mut self, payload: &[u8]) -> Result<()> {
+        self.start_send(payload)
+    }
+
     /// Polls until everything queued is written.
     ///
     /// # Errors
     /// When it cannot be.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>>;
+
+    /// Flushes and tells the peer that no more comes; receiving goes on. Later sends fail with
+    /// [`End::Closed`](crate::error::End::Closed). A transport that cannot end one direction alone only flushes.
+    ///
+    /// # Errors
+    /// When what was queued could not be written.
+    fn poll_close_sending(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.poll_flush(cx)
+    }
 
     /// Flushes and closes. Later calls of anything fail with [`End::Closed`](crate::error::End::Closed), but for this
     /// one.
@@ -124,8 +142,21 @@ where
         self.halves().0.start_send_frame(frame)
     }
 
+    fn start_feed(&mut self, payload: &[u8]) -> Result<()> {
+        let sender = self.halves().0;
+        // It waits only where there is no room, which `poll_ready` has excluded; else the refusal says so.
+        match pin!(sender.feed(payload)).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(fed) => fed,
+            Poll::Pending => self.start_send(payload),
+        }
+    }
+
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         self.halves().0.poll_flush(cx)
+    }
+
+    fn poll_close_sending(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.halves().0.poll_close(cx)
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
@@ -167,8 +198,16 @@ macro_rules! forward {
             (**self).start_send_frame(frame)
         }
 
+        fn start_feed(&mut self, payload: &[u8]) -> Result<()> {
+            (**self).start_feed(payload)
+        }
+
         fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
             (**self).poll_flush(cx)
+        }
+
+        fn poll_close_sending(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+            (**self).poll_close_sending(cx)
         }
 
         fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
