@@ -32,8 +32,8 @@ use crate::{
 ///
 /// # Contract
 /// - `poll_receive` and `poll_receive_lent` take from the same stream: each message comes out once.
-/// - After `poll_ready` has returned `Ok`, one `start_send` or `start_send_frame` is accepted. The message leaves by
-///   itself; `poll_flush` waits for it.
+/// - After `poll_ready` has returned `Ok`, or `has_room` true, one `start_send`, `start_send_frame` or `start_feed` is
+///   accepted. The message leaves by itself; `poll_flush` waits for it.
 /// - Every `poll_*` may be given up at any time without loss; the next call goes on.
 pub trait PollTransport: Send + Sync {
     /// Polls for the next message, owned.
@@ -53,6 +53,12 @@ pub trait PollTransport: Send + Sync {
     /// # Errors
     /// When the transport cannot send any more.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>>;
+
+    /// Whether it is known without polling that [`poll_ready`](Self::poll_ready) would say yes. For who queues many: to
+    /// poll may cost a write each time.
+    fn has_room(&self) -> bool {
+        false
+    }
 
     /// Queues one message.
     ///
@@ -134,6 +140,10 @@ where
         self.halves().0.poll_ready(cx)
     }
 
+    fn has_room(&self) -> bool {
+        Self::has_room(self)
+    }
+
     fn start_send(&mut self, payload: &[u8]) -> Result<()> {
         self.halves().0.start_send(payload)
     }
@@ -144,7 +154,7 @@ where
 
     fn start_feed(&mut self, payload: &[u8]) -> Result<()> {
         let sender = self.halves().0;
-        // It waits only where there is no room, which `poll_ready` has excluded; else the refusal says so.
+        // It waits only where there is no room, which the caller has excluded; else the refusal says so.
         match pin!(sender.feed(payload)).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(fed) => fed,
             Poll::Pending => self.start_send(payload),
@@ -188,6 +198,10 @@ macro_rules! forward {
 
         fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
             (**self).poll_ready(cx)
+        }
+
+        fn has_room(&self) -> bool {
+            (**self).has_room()
         }
 
         fn start_send(&mut self, payload: &[u8]) -> Result<()> {

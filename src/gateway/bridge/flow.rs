@@ -102,14 +102,18 @@ impl<'a, O: Observer + ?Sized> Flow<'a, O> {
         A: PollTransport + ?Sized,
         B: PollTransport + ?Sized,
     {
+        // While the other side does not take the last batch, there is no other.
+        if !self.flush(to, cx) {
+            return;
+        }
         let mut turn = 0;
         while turn < TURN {
             // A side that is gone is not waited for: what comes for it is thrown away, until its peer has seen its end.
-            if self.passed.sent.is_none() {
+            if self.passed.sent.is_none() && !(self.unflushed && to.has_room()) {
                 match to.poll_ready(cx) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(error)) => self.fail(error),
-                    Poll::Pending if self.flush(to, cx) => continue,
+                    Poll::Pending if self.unflushed && self.flush(to, cx) => continue,
                     Poll::Pending => return,
                 }
             }
@@ -134,14 +138,15 @@ impl<'a, O: Observer + ?Sized> Flow<'a, O> {
                 }
             }
         }
-        self.flush(to, cx);
-        cx.waker().wake_by_ref();
+        if self.flush(to, cx) {
+            cx.waker().wake_by_ref();
+        }
     }
 
-    /// True when something has left, and with it everything.
+    /// Whether everything that was passed on has left; true also when nothing can leave any more.
     fn flush(&mut self, to: &mut (impl PollTransport + ?Sized), cx: &mut Context<'_>) -> bool {
         if !self.unflushed || self.passed.sent.is_some() {
-            return false;
+            return true;
         }
         let Poll::Ready(flushed) = to.poll_flush(cx) else { return false };
         self.unflushed = false;
