@@ -87,6 +87,24 @@ fn a_stubborn_group_ends_when_the_bridge_is_killed() {
     assert!(killed.elapsed() < Duration::from_secs(15), "it took {:?}", killed.elapsed());
 }
 
+/// A server that only ends on SIGTERM, and wants to tidy up then.
+#[test]
+fn a_drain_that_takes_too_long_ends_children_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let tidied = directory.path().join("tidied");
+    let script =
+        format!("trap 'echo done >{}; exit 0' TERM; echo $$; while :; do sleep 0.1; done", tidied.display());
+    let arguments = ["--listen", "tcp://127.0.0.1:0", "--drain-timeout", "100ms", "--", "sh", "-c"];
+    let mut bridge = Bridge::start(1, &[&arguments[..], &[&script]].concat());
+    let mut client = bridge.connect();
+    let child = pid(&client.line());
+    bridge.signal("TERM");
+    bridge.log_line("cut off");
+    assert_eq!(bridge.code(), 1);
+    assert!(!alive(child));
+    assert_eq!(std::fs::read_to_string(tidied).unwrap(), "done\n");
+}
+
 #[test]
 fn a_backend_that_crashes_closes_its_client_and_no_other() {
     let script = "read line; [ \"$line\" = die ] && { echo last; exit 3; }; echo \"$line\"; exec cat";
