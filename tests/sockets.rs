@@ -13,6 +13,7 @@ use framewire::io::{
     tcp::{self, TcpOptions},
     unix,
 };
+use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 fn entries(folder: &Path) -> Vec<String> {
@@ -65,6 +66,50 @@ async fn tcp_connections_are_set_up_on_both_sides() {
         assert!(socket.keepalive().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
     }
+}
+
+#[tokio::test]
+async fn tcp_buffers_and_the_own_address_are_as_asked() {
+    let size = 100_000;
+    let sized = TcpOptions::default().send_buffer(Some(size)).receive_buffer(Some(size));
+    let listener = tcp::Listener::bind_with("127.0.0.1:0", sized.clone()).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let options = sized.local_addr(Some("127.0.0.7:0".parse().unwrap()));
+    let (client, server) = tokio::join!(tcp::connect(addr, &options), listener.accept());
+    let ((near_reader, near_writer), (reader, writer, peer)) = (client.unwrap(), server.unwrap());
+    assert_eq!(peer.ip().to_string(), "127.0.0.7");
+    for stream in [near_reader.reunite(near_writer).unwrap(), reader.reunite(writer).unwrap()] {
+        let (send, receive) =
+            (sockopt::socket_send_buffer_size(&stream), sockopt::socket_recv_buffer_size(&stream));
+        // Linux doubles what is asked for.
+        for bytes in [send.unwrap(), receive.unwrap()] {
+            assert!([1, 2].map(|factor| factor * size as usize).contains(&bytes), "{bytes}");
+        }
+    }
+
+    let foreign = TcpOptions::default().local_addr(Some("192.0.2.1:0".parse().unwrap()));
+    let error = tcp::connect(addr, &foreign).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
+    assert!(error.to_string().contains("from 192.0.2.1:0"), "{error}");
+}
+
+#[tokio::test]
+async fn tcp_an_address_with_old_connections_is_bound_anew_unless_told_not_to() {
+    let listener = tcp::Listener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let options = TcpOptions::default();
+    let (client, server) = tokio::join!(tcp::connect(addr, &options), listener.accept());
+    // The side that closes first is the one that has to remember the connection.
+    drop((server.unwrap(), listener));
+    let (mut reader, writer) = client.unwrap();
+    assert_eq!(reader.read(&mut [0]).await.unwrap(), 0);
+    drop((reader, writer));
+    let strict = tcp::Listener::bind_with(addr, TcpOptions::default().reuse_address(false)).await;
+    assert_eq!(strict.unwrap_err().kind(), ErrorKind::AddrInUse);
+    let again = tcp::Listener::bind(addr).await.unwrap();
+    // But never while somebody listens there.
+    assert_eq!(tcp::Listener::bind(addr).await.unwrap_err().kind(), ErrorKind::AddrInUse);
+    drop(again);
 }
 
 #[tokio::test]
