@@ -330,3 +330,52 @@ async fn unix_connect_names_the_path() {
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("/nonexistent/s.sock"), "{error}");
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn abstract_sockets_are_in_no_file_system_and_in_use_only_while_they_live() {
+    let name = format!("\0framewire-test-{}", std::process::id());
+    let listener = unix::Listener::bind(&name).unwrap();
+    assert_eq!(listener.path(), Path::new(&name));
+    let error = unix::Listener::bind(&name).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    assert!(error.to_string().contains("@framewire-test-"), "{error}");
+    let (near, far) = tokio::join!(unix::connect(&name), listener.accept());
+    let ((mut reader, _writer), (_, mut writer, peer)) = (near.unwrap(), far.unwrap());
+    assert_eq!(peer.uid, rustix::process::geteuid().as_raw());
+    writer.write_all(b"hello").await.unwrap();
+    let mut got = [0; 5];
+    reader.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"hello");
+    drop(listener);
+    let error = unix::connect(&name).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    drop(unix::Listener::bind(&name).unwrap());
+
+    assert_eq!(unix::Listener::bind_with_mode(&name, 0o666).unwrap_err().kind(), ErrorKind::InvalidInput);
+    for (length, fits) in [(0, false), (1, true), (107, true), (108, false)] {
+        let long = format!("\0{}", "n".repeat(length));
+        assert_eq!(unix::Listener::bind(&long).is_ok(), fits, "{length}");
+    }
+}
+
+/// There is no mode to keep others out.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn another_user_gets_nothing_from_an_abstract_socket() {
+    if !rustix::process::geteuid().is_root() {
+        return; // only root can be another user
+    }
+    let name = format!("framewire-test-stranger-{}", std::process::id());
+    let listener = unix::Listener::bind(format!("\0{name}")).unwrap();
+    let script = format!(
+        "import os,socket\nos.setuid(65534)\ns=socket.socket(socket.AF_UNIX)\ns.connect('\\0{name}')\nprint(s.recv(1))"
+    );
+    let stranger = tokio::process::Command::new("python3").args(["-c", &script]).output();
+    let stranger = tokio::select! {
+        _ = listener.accept() => panic!("a stranger was let in"),
+        stranger = tokio::time::timeout(Duration::from_secs(20), stranger) => stranger.expect("hangs"),
+    };
+    let Ok(stranger) = stranger else { return }; // no python3 here
+    assert_eq!(String::from_utf8_lossy(&stranger.stdout).trim(), "b''", "{stranger:?}");
+}

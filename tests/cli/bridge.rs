@@ -51,6 +51,16 @@ fn bytes_pass_unchanged_through_every_kind_of_end() {
     assert!(stdout == expected, "over stdio, too");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn abstract_sockets_join_too() {
+    let path = format!("unix:@framewire-cli-{}", std::process::id());
+    let far = Bridge::start(1, &["--listen", &path, "--connect", "echo:"]);
+    assert_eq!(far.endpoints, [path.as_str()]);
+    let (code, stdout, stderr) = run(&["bridge", "--listen", "stdio:", "--connect", &path], b"hello\n");
+    assert_eq!((code, &stdout[..]), (0, &b"hello\n"[..]), "{stderr}");
+}
+
 #[test]
 fn the_demo_server_answers() {
     let bridge = Bridge::start(1, DEMO);
