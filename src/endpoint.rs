@@ -7,6 +7,7 @@
 //! exec:COMMAND ARGS          a child process, started anew for each connection; words and quotes as in a shell, no shell
 //! tcp://HOST:PORT            TCP; IPv6 addresses in brackets
 //! unix:PATH                  a Unix socket; % ? and control characters in the path are written %XX
+//! unix:@NAME                 an abstract one, which is in no file system (Linux)
 //! demo:                      a small MCP server inside this program
 //! echo:                      sends each message back
 //! ```
@@ -64,7 +65,7 @@ pub enum Address {
     },
     /// A Unix socket.
     Unix(
-        /// Path of the socket.
+        /// Path of the socket; an abstract name stands behind a NUL byte.
         PathBuf,
     ),
     /// A small MCP server inside this program.
@@ -336,12 +337,20 @@ fn unix(body: &str) -> Result<Address, EndpointError> {
     if path.is_empty() {
         return Err(EndpointError::BadPath { reason: "it is empty; unix:PATH is needed" });
     }
-    if path.starts_with('@') {
-        let reason = "abstract sockets are not built in; for a file of that name write unix:./@name";
+    let name = path.strip_prefix('@');
+    if name.is_some_and(|name| name.is_empty() || !cfg!(target_os = "linux")) {
+        let reason =
+            "abstract sockets are Linux's and have a name: unix:@name; for a file write unix:./@name";
         return Err(EndpointError::BadPath { reason });
     }
-    let path = unescaped(path)?;
-    if path.as_os_str().len() > MAX_SOCKET_PATH {
+    let mut path = unescaped(name.unwrap_or(path))?;
+    let length = path.as_os_str().len();
+    if name.is_some() {
+        let mut marked = OsString::from("\0");
+        marked.push(path);
+        path = marked.into();
+    }
+    if length > MAX_SOCKET_PATH {
         return Err(EndpointError::BadPath {
             reason: "it is longer than the system allows (107 bytes on Linux)",
         });
@@ -382,8 +391,11 @@ fn path_from(bytes: Vec<u8>) -> Result<PathBuf, EndpointError> {
 }
 
 fn escaped(path: &Path) -> String {
-    let mut text = String::new();
     let bytes = path.as_os_str().as_encoded_bytes();
+    let (mut text, bytes) = match bytes.strip_prefix(b"\0") {
+        Some(name) => ("@".to_owned(), name),
+        None => (String::new(), bytes),
+    };
     for (at, chunk) in bytes.utf8_chunks().enumerate() {
         let first = at == 0;
         for (at, char) in chunk.valid().char_indices() {

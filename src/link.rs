@@ -355,6 +355,13 @@ where
         }
     }
 
+    /// Whether another message may be queued now, or its refusal would not be for want of room. Asks nobody and writes
+    /// nothing, unlike [`Sender::poll_ready`].
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.sender.outbox.unwritten() < self.sender.outbox.high_water
+    }
+
     /// Whether the stream is over, as far as this link has seen.
     #[must_use]
     pub fn is_ended(&self) -> bool {

@@ -9,13 +9,16 @@ use std::{
 };
 
 use framewire::io::child::{ChildBuilder, ChildFailed, ChildHandle, ChildReader, ChildStderr, ChildWriter};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+
+type Child = (ChildReader, ChildWriter, ChildHandle);
 
 fn shell(script: &str) -> ChildBuilder {
     ChildBuilder::new("/bin/sh").args(["-c", script])
 }
 
-fn start(script: &str) -> (ChildReader, ChildWriter, ChildHandle) {
+fn start(script: &str) -> Child {
     shell(script).spawn().unwrap()
 }
 
@@ -252,7 +255,9 @@ fn a_thousand_starts_leak_no_descriptor_and_no_zombie() {
         tokio::time::sleep(Duration::from_millis(50)).await;
         let before = descriptors();
         for round in 0..100 {
-            let ten: Vec<_> = (0..10).map(|_| ChildBuilder::new("/bin/cat").spawn().unwrap()).collect();
+            // Half of them with a watchdog, which is a descriptor and a process more while there are any.
+            let cat = |n| ChildBuilder::new("/bin/cat").watchdog((n + round) % 4 < 2);
+            let ten: Vec<_> = (0..10).map(|n| cat(n).spawn().unwrap()).collect();
             if round % 2 == 0 {
                 for (reader, mut writer, handle) in ten {
                     writer.shutdown().await.unwrap();
@@ -294,34 +299,122 @@ fn starts_at_once_do_not_inherit_each_others_pipes() {
     threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
-/// Nothing of ours runs any more then: the child goes by the end of its input.
-#[test]
-fn a_child_that_heeds_its_input_survives_no_sigkill_of_ours() {
+/// A process of its own that starts children by `start` and is then there to be killed; the children's numbers.
+fn parent(test: &str, start: impl AsyncFnOnce() -> Vec<Child>) -> (std::process::Child, Vec<u32>) {
     const MARK: &str = "FRAMEWIRE_KILLED_PARENT";
     if let Some(file) = std::env::var_os(MARK) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let (_reader, _writer, handle) = ChildBuilder::new("cat").spawn().unwrap();
-            std::fs::write(file, format!("{}\n", handle.id())).unwrap();
+            let started = start().await;
+            let ids: Vec<_> = started.iter().map(|(_, _, handle)| handle.id().to_string()).collect();
+            std::fs::write(file, ids.join(" ") + "\n").unwrap();
             std::future::pending::<()>().await;
         });
     }
     let file = tempfile::NamedTempFile::new().unwrap();
-    let mut parent = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_child_that_heeds_its_input_survives_no_sigkill_of_ours"])
+    let parent = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test])
         .env(MARK, file.path())
         .spawn()
         .unwrap();
-    let mut id = String::new();
+    let mut ids = String::new();
     soon("no child", || {
-        id = std::fs::read_to_string(file.path()).unwrap();
-        id.ends_with('\n')
+        ids = std::fs::read_to_string(file.path()).unwrap();
+        ids.ends_with('\n')
     });
-    let id = id.trim().parse().unwrap();
-    assert!(runs(id));
+    let ids: Vec<u32> = ids.split_whitespace().map(|id| id.parse().unwrap()).collect();
+    assert!(ids.iter().all(|id| runs(*id)));
+    (parent, ids)
+}
+
+/// The processes that `id` has started.
+fn children(id: u32) -> Vec<u32> {
+    std::fs::read_dir(format!("/proc/{id}/task"))
+        .unwrap()
+        .flat_map(|task| {
+            let children = std::fs::read_to_string(task.unwrap().path().join("children")).unwrap();
+            children.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<u32>>()
+        })
+        .collect()
+}
+
+fn signal(id: u32, signal: Signal) {
+    kill_process(Pid::from_raw(id.try_into().unwrap()).unwrap(), signal).unwrap();
+}
+
+/// Nothing of ours runs any more then: the child goes by the end of its input.
+#[test]
+fn a_child_that_heeds_its_input_survives_no_sigkill_of_ours() {
+    let test = "a_child_that_heeds_its_input_survives_no_sigkill_of_ours";
+    let (mut parent, ids) = parent(test, async || vec![ChildBuilder::new("cat").spawn().unwrap()]);
     parent.kill().unwrap();
     parent.wait().unwrap();
-    soon("the child stays", || !runs(id));
+    soon("the child stays", || !runs(ids[0]));
+}
+
+/// Heeds neither the end of its input nor a signal that can be ignored, nor does what it has started.
+const STUBBORN: &str =
+    "trap '' TERM HUP INT; (while :; do sleep 0.1; done) & echo $!; while :; do sleep 0.1; done";
+
+fn watched(script: &str) -> ChildBuilder {
+    let grace = Duration::from_millis(200);
+    shell(script).watchdog(true).stdin_grace(grace).term_grace(grace)
+}
+
+#[test]
+fn a_watchdog_ends_the_stubborn_when_we_are_killed_and_then_itself() {
+    let test = "a_watchdog_ends_the_stubborn_when_we_are_killed_and_then_itself";
+    let (mut parent, mut ids) = parent(test, async || {
+        // One that has ended before, one that was dropped: the list is not only added to.
+        let (_reader, mut writer, handle) = watched("cat").spawn().unwrap();
+        writer.shutdown().await.unwrap();
+        handle.shutdown().await.unwrap();
+        assert!(!handle.is_watched());
+        let first = watched(STUBBORN).spawn().unwrap();
+        drop(watched(STUBBORN).spawn().unwrap());
+        let (mut reader, writer, handle) = watched(STUBBORN).spawn().unwrap();
+        assert!(handle.is_watched());
+        line(&mut reader).await;
+        vec![first, (reader, writer, handle)]
+    });
+    ids.extend(ids.clone().into_iter().flat_map(children));
+    let watchdogs: Vec<_> =
+        children(parent.id()).into_iter().filter(|id| runs(*id) && !ids.contains(id)).collect();
+    assert_eq!(watchdogs.len(), 1, "one for all");
+    assert!(ids.len() >= 4, "{ids:?}");
+    // What a terminal or an operator sends to all it can see.
+    for ignored in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
+        signal(watchdogs[0], ignored);
+    }
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    for id in ids {
+        soon("the child stays", || !runs(id));
+    }
+    soon("the watchdog stays", || !runs(watchdogs[0]));
+}
+
+#[test]
+fn a_watchdog_that_was_killed_is_replaced() {
+    let test = "a_watchdog_that_was_killed_is_replaced";
+    let (mut parent, ids) = parent(test, async || {
+        let mut started = vec![watched(STUBBORN).spawn().unwrap()];
+        for _ in 0..2 {
+            let ours: Vec<_> = started.iter().map(|(_, _, handle)| handle.id()).collect();
+            let watchdog =
+                children(std::process::id()).into_iter().find(|id| runs(*id) && !ours.contains(id));
+            signal(watchdog.unwrap(), Signal::KILL);
+            soon("the watchdog dies", || !runs(watchdog.unwrap()));
+            started.push(watched(STUBBORN).spawn().unwrap());
+        }
+        started
+    });
+    assert_eq!(ids.len(), 3);
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    for id in ids {
+        soon("the child stays", || !runs(id));
+    }
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use framewire::io::{
     tcp::{self, TcpOptions},
     unix,
 };
+use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 fn entries(folder: &Path) -> Vec<String> {
@@ -65,6 +66,50 @@ async fn tcp_connections_are_set_up_on_both_sides() {
         assert!(socket.keepalive().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
     }
+}
+
+#[tokio::test]
+async fn tcp_buffers_and_the_own_address_are_as_asked() {
+    let size = 100_000;
+    let sized = TcpOptions::default().send_buffer(Some(size)).receive_buffer(Some(size));
+    let listener = tcp::Listener::bind_with("127.0.0.1:0", sized.clone()).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let options = sized.local_addr(Some("127.0.0.7:0".parse().unwrap()));
+    let (client, server) = tokio::join!(tcp::connect(addr, &options), listener.accept());
+    let ((near_reader, near_writer), (reader, writer, peer)) = (client.unwrap(), server.unwrap());
+    assert_eq!(peer.ip().to_string(), "127.0.0.7");
+    for stream in [near_reader.reunite(near_writer).unwrap(), reader.reunite(writer).unwrap()] {
+        let (send, receive) =
+            (sockopt::socket_send_buffer_size(&stream), sockopt::socket_recv_buffer_size(&stream));
+        // Linux doubles what is asked for.
+        for bytes in [send.unwrap(), receive.unwrap()] {
+            assert!([1, 2].map(|factor| factor * size as usize).contains(&bytes), "{bytes}");
+        }
+    }
+
+    let foreign = TcpOptions::default().local_addr(Some("192.0.2.1:0".parse().unwrap()));
+    let error = tcp::connect(addr, &foreign).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
+    assert!(error.to_string().contains("from 192.0.2.1:0"), "{error}");
+}
+
+#[tokio::test]
+async fn tcp_an_address_with_old_connections_is_bound_anew_unless_told_not_to() {
+    let listener = tcp::Listener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let options = TcpOptions::default();
+    let (client, server) = tokio::join!(tcp::connect(addr, &options), listener.accept());
+    // The side that closes first is the one that has to remember the connection.
+    drop((server.unwrap(), listener));
+    let (mut reader, writer) = client.unwrap();
+    assert_eq!(reader.read(&mut [0]).await.unwrap(), 0);
+    drop((reader, writer));
+    let strict = tcp::Listener::bind_with(addr, TcpOptions::default().reuse_address(false)).await;
+    assert_eq!(strict.unwrap_err().kind(), ErrorKind::AddrInUse);
+    let again = tcp::Listener::bind(addr).await.unwrap();
+    // But never while somebody listens there.
+    assert_eq!(tcp::Listener::bind(addr).await.unwrap_err().kind(), ErrorKind::AddrInUse);
+    drop(again);
 }
 
 #[tokio::test]
@@ -284,4 +329,53 @@ async fn unix_connect_names_the_path() {
     let error = unix::connect("/nonexistent/s.sock").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("/nonexistent/s.sock"), "{error}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn abstract_sockets_are_in_no_file_system_and_in_use_only_while_they_live() {
+    let name = format!("\0framewire-test-{}", std::process::id());
+    let listener = unix::Listener::bind(&name).unwrap();
+    assert_eq!(listener.path(), Path::new(&name));
+    let error = unix::Listener::bind(&name).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    assert!(error.to_string().contains("@framewire-test-"), "{error}");
+    let (near, far) = tokio::join!(unix::connect(&name), listener.accept());
+    let ((mut reader, _writer), (_, mut writer, peer)) = (near.unwrap(), far.unwrap());
+    assert_eq!(peer.uid, rustix::process::geteuid().as_raw());
+    writer.write_all(b"hello").await.unwrap();
+    let mut got = [0; 5];
+    reader.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"hello");
+    drop(listener);
+    let error = unix::connect(&name).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    drop(unix::Listener::bind(&name).unwrap());
+
+    assert_eq!(unix::Listener::bind_with_mode(&name, 0o666).unwrap_err().kind(), ErrorKind::InvalidInput);
+    for (length, fits) in [(0, false), (1, true), (107, true), (108, false)] {
+        let long = format!("\0{}", "n".repeat(length));
+        assert_eq!(unix::Listener::bind(&long).is_ok(), fits, "{length}");
+    }
+}
+
+/// There is no mode to keep others out.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn another_user_gets_nothing_from_an_abstract_socket() {
+    if !rustix::process::geteuid().is_root() {
+        return; // only root can be another user
+    }
+    let name = format!("framewire-test-stranger-{}", std::process::id());
+    let listener = unix::Listener::bind(format!("\0{name}")).unwrap();
+    let script = format!(
+        "import os,socket\nos.setuid(65534)\ns=socket.socket(socket.AF_UNIX)\ns.connect('\\0{name}')\nprint(s.recv(1))"
+    );
+    let stranger = tokio::process::Command::new("python3").args(["-c", &script]).output();
+    let stranger = tokio::select! {
+        _ = listener.accept() => panic!("a stranger was let in"),
+        stranger = tokio::time::timeout(Duration::from_secs(20), stranger) => stranger.expect("hangs"),
+    };
+    let Ok(stranger) = stranger else { return }; // no python3 here
+    assert_eq!(String::from_utf8_lossy(&stranger.stdout).trim(), "b''", "{stranger:?}");
 }

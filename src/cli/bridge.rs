@@ -6,12 +6,13 @@ use clap::Args;
 use framewire::{
     endpoint::{Address, Endpoint, Size},
     gateway::Bridge,
+    link::LinkConfig,
 };
 
 use super::{
     exit::Failure,
     open::{self, Listener},
-    quantity,
+    quantity::{self, Deadline},
     session::{self, Plan},
     tap::Tap,
 };
@@ -73,6 +74,29 @@ pub(crate) struct Limits {
     /// How long a backend may be silent after its client has ended
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = quantity::duration)]
     linger: Duration,
+
+    /// How long a client on a socket may take for one message, from its first byte to its last, or 'none'
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = quantity::deadline)]
+    frame_timeout: Deadline,
+
+    /// How long a client on a socket may take nothing of what waits for it, or 'none'
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = quantity::deadline)]
+    write_timeout: Deadline,
+
+    /// How long a client on a socket may send nothing between two messages, or 'none'
+    #[arg(long, value_name = "TIME", default_value = "none", value_parser = quantity::deadline)]
+    idle_timeout: Deadline,
+}
+
+impl Limits {
+    /// The deadlines of what connects.
+    fn deadlines(&self) -> LinkConfig {
+        let mut config = LinkConfig::default();
+        config.frame = self.frame_timeout.0;
+        config.write = self.write_timeout.0;
+        config.idle = self.idle_timeout.0;
+        config
+    }
 }
 
 /// The endpoints of a command line that makes sense.
@@ -105,7 +129,7 @@ pub(crate) fn start(ends: Ends, limits: &Limits, tap: Option<Tap>) -> Result<(),
             Shape::Serve(listen, backend) => {
                 let mut listeners = Vec::new();
                 for endpoint in &listen {
-                    listeners.push(Listener::bind(endpoint, max).await?);
+                    listeners.push(Listener::bind(endpoint, max, limits.deadlines()).await?);
                 }
                 session::serve(listeners, plan(backend)).await
             }

@@ -54,7 +54,7 @@ Endpoints:
   exec:COMMAND ARGS        a child process per connection; quotes as in a shell, but no shell
                            (or '-- COMMAND ARGS' at the end of the line)
   tcp://HOST:PORT          TCP; IPv6 addresses in brackets
-  unix:PATH                a Unix socket
+  unix:PATH                a Unix socket; unix:@NAME an abstract one (Linux)
   demo:                    a small MCP server inside this program
   echo:                    sends each message back
 Options of an endpoint:

@@ -15,6 +15,7 @@ use framewire::{
         stdio::{self, Stdin, Stdout},
         tcp,
     },
+    link::LinkConfig,
 };
 #[cfg(unix)]
 use tracing::{debug, info, warn};
@@ -52,6 +53,8 @@ pub(crate) struct Opened {
 pub(crate) struct Listener {
     endpoint: Endpoint,
     max: usize,
+    /// Of what connects over a socket: whoever has this process's stdin is no stranger.
+    config: LinkConfig,
     kind: Kind,
 }
 
@@ -72,8 +75,8 @@ fn codec(endpoint: &Endpoint, max: usize) -> AnyCodec {
 }
 
 impl Listener {
-    /// Listens on `endpoint`, whose messages have at most `max` bytes.
-    pub(crate) async fn bind(endpoint: &Endpoint, max: usize) -> Result<Self, Failure> {
+    /// Listens on `endpoint`, whose messages have at most `max` bytes; what connects gets the deadlines of `config`.
+    pub(crate) async fn bind(endpoint: &Endpoint, max: usize, config: LinkConfig) -> Result<Self, Failure> {
         let mut named = endpoint.clone();
         let cannot =
             |error: io::Error| Failure::Listen(format!("cannot listen on {endpoint}: {}", listening(&error)));
@@ -95,7 +98,7 @@ impl Listener {
                 )));
             }
         };
-        Ok(Self { endpoint: named, max, kind })
+        Ok(Self { endpoint: named, max, config, kind })
     }
 
     /// What it listens on, with the port that the system chose.
@@ -114,7 +117,8 @@ impl Listener {
             }
             Kind::Tcp(listener) => {
                 let (reader, writer, peer) = listener.accept().await?;
-                (Link::pair(codec, AnyReader::Tcp(reader), AnyWriter::Tcp(writer)), peer.to_string())
+                let (reader, writer) = (AnyReader::Tcp(reader), AnyWriter::Tcp(writer));
+                (Link::with_config(codec, reader, writer, self.config.clone()), peer.to_string())
             }
             #[cfg(unix)]
             Kind::Unix(listener) => {
@@ -123,7 +127,8 @@ impl Listener {
                     Some(pid) => format!("pid {pid} uid {}", peer.uid),
                     None => format!("uid {}", peer.uid),
                 };
-                (Link::pair(codec, AnyReader::Unix(reader), AnyWriter::Unix(writer)), peer)
+                let (reader, writer) = (AnyReader::Unix(reader), AnyWriter::Unix(writer));
+                (Link::with_config(codec, reader, writer, self.config.clone()), peer)
             }
         };
         Ok(Some(Opened {
@@ -199,6 +204,11 @@ impl Opened {
     /// Closes it and, when a process is behind it, ends that in order: input closed, SIGTERM, SIGKILL.
     pub(crate) async fn end(mut self) {
         let _ = self.link.close().await;
+        self.cut().await;
+    }
+
+    /// As [`end`](Self::end), but what is queued need not leave.
+    pub(crate) async fn cut(self) {
         #[cfg(unix)]
         if let Some(child) = &self.child {
             match child.shutdown().await {
@@ -259,7 +269,14 @@ fn start(command: &[OsString], connection: u64) -> Result<(AnyReader, AnyWriter,
         .args(arguments)
         .stderr(ChildStderr::Log(Box::new(log)))
         .stdin_grace(STDIN_GRACE)
+        .watchdog(true)
         .spawn()
         .map_err(|error| Failure::Child(error.to_string()))?;
+    if !handle.is_watched() {
+        warn!(
+            connection,
+            "no /bin/sh: a child that ignores the end of its input would survive a SIGKILL of this process"
+        );
+    }
     Ok((AnyReader::Child(reader), AnyWriter::Child(writer), handle))
 }

@@ -27,6 +27,21 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A duration, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Deadline(pub(crate) Option<Duration>);
+
+/// Reads what [`duration`] reads, above zero, or `none`.
+pub(crate) fn deadline(text: &str) -> Result<Deadline, String> {
+    match text {
+        "none" => Ok(Deadline(None)),
+        _ => match duration(text)? {
+            Duration::ZERO => Err("nobody is that fast; 'none' is no limit".to_owned()),
+            after => Ok(Deadline(Some(after))),
+        },
+    }
+}
+
 /// Reads a size above zero.
 pub(crate) fn size(text: &str) -> Result<Size, String> {
     match text.parse::<Size>() {
@@ -70,6 +85,14 @@ mod tests {
         for text in ["", "s", "-1s", "1e400s", "999999999999m", "1..2s"] {
             assert!(duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_deadline_may_be_none_but_not_nothing() {
+        assert_eq!(deadline("none"), Ok(Deadline(None)));
+        assert_eq!(deadline("90s"), Ok(Deadline(Some(Duration::from_secs(90)))));
+        assert!(deadline("0s").is_err_and(|error| error.contains("none")));
+        assert!(deadline("never").is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{
 use framewire::{
     Error,
     endpoint::Endpoint,
-    error::End,
+    error::{Deadline, End},
     gateway::{Bridge, Direction, Observer, Report},
 };
 use tokio::{
@@ -30,6 +30,19 @@ use super::{
 /// Faulty messages of one connection that are logged one by one; the rest is only counted.
 const LOGGED_FAULTS: u64 = 20;
 
+/// How long children may take to be ended in order, once what is under way is cut off: more than the steps of that.
+const CUT_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// What is asked of the sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stop {
+    No,
+    /// Take no more from the client, deliver what is under way.
+    Drain,
+    /// End now.
+    Cut,
+}
+
 /// What is joined to what, and how much of it.
 pub(crate) struct Plan {
     pub(crate) backend: Endpoint,
@@ -44,7 +57,7 @@ pub(crate) struct Plan {
 /// Serves every client of `listeners` until they end, or a signal says stop and what was under way is delivered.
 pub(crate) async fn serve(listeners: Vec<Listener>, plan: Plan) -> Result<(), Failure> {
     let plan = Arc::new(plan);
-    let (stop, stopped) = watch::channel(false);
+    let (stop, stopped) = watch::channel(Stop::No);
     let mut signals = Signals::new()?;
     // One session that is the whole job: its end is the end of the command, and its failure the command's.
     let once = matches!(listeners.as_slice(), [only] if only.serves_once());
@@ -97,7 +110,7 @@ pub(crate) async fn serve(listeners: Vec<Listener>, plan: Plan) -> Result<(), Fa
     // time.
     let mut deadline = None;
     if signals.came || outcome.is_err() {
-        let _ = stop.send(true);
+        let _ = stop.send(Stop::Drain);
         deadline = Some(tokio::time::Instant::now() + plan.drain_timeout);
     }
     while !sessions.is_empty() {
@@ -109,12 +122,17 @@ pub(crate) async fn serve(listeners: Vec<Listener>, plan: Plan) -> Result<(), Fa
                     return Err(Failure::Signal(signal.number()));
                 }
                 info!("{signal}: stopping, {} connections under way", sessions.len());
-                let _ = stop.send(true);
+                let _ = stop.send(Stop::Drain);
                 deadline = Some(tokio::time::Instant::now() + plan.drain_timeout);
             }
             () = until(deadline) => {
                 let cut = sessions.len();
-                sessions.shutdown().await;
+                let _ = stop.send(Stop::Cut);
+                let ended = async { while sessions.join_next().await.is_some() {} };
+                tokio::select! {
+                    _ = tokio::time::timeout(CUT_TIMEOUT, ended) => {}
+                    signal = signals.next() => return Err(Failure::Signal(signal.number())),
+                }
                 return Err(Failure::runtime(format!(
                     "{cut} connections were cut off: they did not end within {:?}", plan.drain_timeout
                 )));
@@ -126,7 +144,7 @@ pub(crate) async fn serve(listeners: Vec<Listener>, plan: Plan) -> Result<(), Fa
 
 /// Joins two ends once.
 pub(crate) async fn join(first: Opened, second: Opened, plan: Plan) -> Result<(), Failure> {
-    let (stop, stopped) = watch::channel(false);
+    let (stop, stopped) = watch::channel(Stop::No);
     let mut signals = Signals::new()?;
     let drain_timeout = plan.drain_timeout;
     let joined = run(1, first, second, Arc::new(plan), stopped);
@@ -140,10 +158,15 @@ pub(crate) async fn join(first: Opened, second: Opened, plan: Plan) -> Result<()
                     return Err(Failure::Signal(signal.number()));
                 }
                 info!("{signal}: stopping");
-                let _ = stop.send(true);
+                let _ = stop.send(Stop::Drain);
                 deadline = Some(tokio::time::Instant::now() + drain_timeout);
             }
             () = until(deadline) => {
+                let _ = stop.send(Stop::Cut);
+                tokio::select! {
+                    _ = tokio::time::timeout(CUT_TIMEOUT, &mut joined) => {}
+                    signal = signals.next() => return Err(Failure::Signal(signal.number())),
+                }
                 return Err(Failure::runtime(format!("cut off: did not end within {drain_timeout:?}")));
             }
         }
@@ -198,7 +221,7 @@ async fn session(
     number: u64,
     client: Opened,
     plan: Arc<Plan>,
-    stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<Stop>,
 ) -> Result<(), Failure> {
     info!(connection = number, peer = client.peer, "connected");
     match open::connect(&plan.backend, plan.max_message_size, number).await {
@@ -215,20 +238,27 @@ async fn run(
     mut client: Opened,
     mut backend: Opened,
     plan: Arc<Plan>,
-    mut stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<Stop>,
 ) -> Result<(), Failure> {
     debug!(connection = number, backend = backend.peer, "joined");
     let watcher = Watcher { number, tap: plan.tap.as_ref(), faults: AtomicU64::new(0) };
-    let stop = async move {
-        // When nobody can say stop any more, nobody will.
-        if stopped.wait_for(|stop| *stop).await.is_err() {
-            std::future::pending::<()>().await;
+    let (stop, cut) = (asked(stopped.clone(), Stop::Drain), asked(stopped, Stop::Cut));
+    let report = tokio::select! {
+        report = plan.bridge.run(&mut client.link, &mut backend.link, &watcher, stop) => report,
+        () = cut => {
+            info!(connection = number, "cut off");
+            tokio::join!(client.cut(), backend.cut());
+            return Ok(());
         }
     };
-    let report = plan.bridge.run(&mut client.link, &mut backend.link, &watcher, stop).await;
     let failure = reason(number, &report);
-    client.end().await;
-    backend.end().await;
+    if report.gave_up {
+        // Nobody takes what may still be queued.
+        tokio::join!(client.cut(), backend.cut());
+    } else {
+        client.end().await;
+        backend.end().await;
+    }
     let (out, back) = (&report.to_backend, &report.to_client);
     info!(
         connection = number,
@@ -243,6 +273,14 @@ async fn run(
     match failure {
         Some(failure) => Err(failure),
         None => Ok(()),
+    }
+}
+
+/// Waits until `what` or more is asked.
+async fn asked(mut stopped: watch::Receiver<Stop>, what: Stop) {
+    // When nobody can say stop any more, nobody will.
+    if stopped.wait_for(|stop| *stop >= what).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -263,6 +301,9 @@ fn reason(number: u64, report: &Report) -> Option<Failure> {
             None => {}
             Some(error @ Error::Ended(End::Reset)) => debug!(connection = number, "{who}: {error}"),
             Some(error) if error.is_clean_end() => debug!(connection = number, "{who}: {error}"),
+            Some(error @ Error::TimedOut { deadline: Deadline::Idle, .. }) => {
+                info!(connection = number, "{who}: {error}");
+            }
             Some(error) => {
                 failure.get_or_insert(because(number, who, error));
             }

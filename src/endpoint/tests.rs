@@ -28,6 +28,9 @@ fn every_form_is_read() {
     assert_eq!(parsed("unix:x.sock").address, Address::Unix("x.sock".into()));
     assert_eq!(parsed("unix:///run/x").address, Address::Unix("/run/x".into()));
     assert_eq!(parsed("unix:a%3Fb%25").address, Address::Unix("a?b%".into()));
+    #[cfg(target_os = "linux")]
+    assert_eq!(parsed("unix:@a%3F/b?framing=length").address, Address::Unix("\0a?/b".into()));
+    assert_eq!(parsed("unix:%40x").address, Address::Unix("@x".into()));
     assert_eq!(parsed("exec:").address, Address::Exec(vec![]));
     assert_eq!(
         parsed("exec:npx -y 'a b' \"http://h/?framed=1\"").address,
@@ -79,7 +82,7 @@ fn mistakes_get_an_answer_that_helps() {
         ("tcp://me@h:80", "without path, user or blanks"),
         ("unix:", "it is empty"),
         ("unix://run/x", "absolute path"),
-        ("unix:@x", "abstract sockets"),
+        ("unix:@", "abstract sockets"),
         ("unix:a%2", "%25"),
         ("unix:a%00", "NUL"),
         ("stdio:x", "'x' does not belong to a stdio endpoint"),
@@ -117,6 +120,10 @@ fn endpoints() -> impl Strategy<Value = Endpoint> {
         Just(Address::Echo),
         (host, any::<u16>()).prop_map(|(host, port)| Address::Tcp { host, port }),
         "[^\0]{1,25}".prop_map(|path| Address::Unix(path.into())),
+        "[^\0]{1,25}".prop_map(|name| {
+            let mark = if cfg!(target_os = "linux") { "\0" } else { "" };
+            Address::Unix(format!("{mark}{name}").into())
+        }),
         proptest::collection::vec("[^\0]{0,12}", 0..4)
             .prop_map(|words| Address::Exec(words.into_iter().map(OsString::from).collect())),
     ];

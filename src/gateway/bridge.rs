@@ -1,28 +1,23 @@
-//! [`Bridge`]: forwards whole messages both ways between two links until both directions have ended.
+//! [`Bridge`]: forwards whole messages both ways between two transports until both directions have ended.
+
+mod flow;
 
 use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    task::Poll,
+    task::{Poll, ready},
     time::Duration,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::Instant,
-};
+use tokio::time::{Instant, Sleep};
 
-use crate::{
-    Error, Link, Result,
-    codec::{Codec, Decode, Encode},
-    link::{Receiver, Sender},
-};
+use self::flow::Flow;
+use crate::{Error, transport::PollTransport};
 
 /// Which way a message goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// From the first link, the client's, to the second, the backend's.
+    /// From the first transport, the client's, to the second, the backend's.
     ToBackend,
     /// From the backend's to the client's.
     ToClient,
@@ -48,14 +43,15 @@ pub struct Silent;
 
 impl Observer for Silent {}
 
-/// How two links are joined.
+/// How two transports are joined.
 ///
 /// Messages pass as they are: payload bytes are never changed, only the framing around them is that of each side. All
 /// messages that one read brought leave in one write. A side that does not read holds back only the one that sends to
 /// it.
 ///
 /// When one side ends, what it sent before is delivered and then the other side's input is closed; the way back stays
-/// open until it ends by itself or is silent for too long.
+/// open until it ends by itself or is silent for too long. The same holds for a side that can be sent no more, though it
+/// may still send. One that does not read for longer than its link's write deadline ends the bridge.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Bridge {
@@ -111,226 +107,74 @@ impl Bridge {
     /// Joins `client` and `backend` until both directions have ended. When `stop` completes, no more is read from the
     /// client; what it sent before is delivered, the backend's input is closed, and its answers still pass.
     ///
+    /// Any two transports: links, [`MemoryTransport`](crate::transport::MemoryTransport), `Box<dyn PollTransport>`.
+    /// Neither is closed altogether afterwards; that is left to the caller.
+    ///
     /// # Cancel safety
-    /// Safe: each message is passed on whole or not at all. One that was received and waits to be sent is lost.
+    /// Safe: each message is passed on whole or not at all, and none is taken that has not been passed on.
     ///
     /// # Panics
     /// On a tokio runtime whose timer is not enabled.
-    pub async fn run<C1, R1, W1, C2, R2, W2, O>(
+    pub async fn run<A, B, O>(
         &self,
-        client: &mut Link<C1, R1, W1>,
-        backend: &mut Link<C2, R2, W2>,
+        client: &mut A,
+        backend: &mut B,
         observer: &O,
         stop: impl Future,
     ) -> Report
     where
-        C1: Codec,
-        C1::Decoder: Decode,
-        C1::Encoder: Encode,
-        R1: AsyncRead + Unpin,
-        W1: AsyncWrite + Unpin + Send + 'static,
-        C2: Codec,
-        C2::Decoder: Decode,
-        C2::Encoder: Encode,
-        R2: AsyncRead + Unpin,
-        W2: AsyncWrite + Unpin + Send + 'static,
+        A: PollTransport + ?Sized,
+        B: PollTransport + ?Sized,
         O: Observer + ?Sized,
     {
-        let (client_sender, client_receiver) = client.halves();
-        let (backend_sender, backend_receiver) = backend.halves();
-        let (out, back) = (Progress::default(), Progress::default());
-        let mut report =
-            Report { to_backend: Passed::new(), to_client: Passed::new(), first: None, gave_up: false };
-
-        {
-            let stop = pin!(stop);
-            let never = pin!(std::future::pending::<()>());
-            let to_backend = Flow {
-                direction: Direction::ToBackend,
-                from: client_receiver,
-                to: backend_sender,
-                observer,
-                progress: &out,
+        let mut out = Flow::new(Direction::ToBackend, observer);
+        let mut back = Flow::new(Direction::ToClient, observer);
+        let (mut first, mut gave_up) = (None, false);
+        let (mut stop, mut stopped) = (pin!(stop), false);
+        let mut sleep: Option<(Pin<Box<Sleep>>, u64)> = None;
+        poll_fn(|cx| {
+            out.poll(client, backend, cx);
+            // Only now: what the client has sent before still passes.
+            if !stopped && out.is_waiting() && stop.as_mut().poll(cx).is_ready() {
+                stopped = true;
+                out.stop();
+                out.poll(client, backend, cx);
+            }
+            back.poll(backend, client, cx);
+            if out.is_late() || back.is_late() {
+                gave_up = true;
+                return Poll::Ready(());
+            }
+            let (ended, left, patience) = match (out.is_over(), back.is_over()) {
+                (true, true) => return Poll::Ready(()),
+                (false, false) => return Poll::Pending,
+                (true, false) => (Direction::ToBackend, &back, self.linger),
+                (false, true) => (Direction::ToClient, &out, self.parting),
             };
-            let to_client = Flow {
-                direction: Direction::ToClient,
-                from: backend_receiver,
-                to: client_sender,
-                observer,
-                progress: &back,
-            };
-            let mut to_backend = pin!(to_backend.run(stop, &mut report.to_backend));
-            let mut to_client = pin!(to_client.run(never, &mut report.to_client));
-            let mut sleep: Option<(Pin<Box<tokio::time::Sleep>>, u64)> = None;
-            let (mut out_done, mut back_done) = (false, false);
-            poll_fn(|cx| {
-                out_done = out_done || to_backend.as_mut().poll(cx).is_ready();
-                back_done = back_done || to_client.as_mut().poll(cx).is_ready();
-                let (first, left, patience) = match (out_done, back_done) {
-                    (true, true) => return Poll::Ready(()),
-                    (false, false) => return Poll::Pending,
-                    (true, false) => (Direction::ToBackend, &back, self.linger),
-                    (false, true) => (Direction::ToClient, &out, self.parting),
-                };
-                report.first.get_or_insert(first);
-                loop {
-                    let seen = left.0.load(Relaxed);
-                    let (sleep, at) =
-                        sleep.get_or_insert_with(|| (Box::pin(tokio::time::sleep(patience)), seen));
-                    if *at != seen {
-                        *at = seen;
-                        if let Some(deadline) = Instant::now().checked_add(patience) {
-                            sleep.as_mut().reset(deadline);
-                        }
-                    }
-                    if sleep.as_mut().poll(cx).is_pending() {
-                        return Poll::Pending;
-                    }
-                    if *at == left.0.load(Relaxed) {
-                        report.gave_up = true;
-                        return Poll::Ready(());
+            first.get_or_insert(ended);
+            loop {
+                let (sleep, seen) =
+                    sleep.get_or_insert_with(|| (Box::pin(tokio::time::sleep(patience)), left.progress()));
+                if *seen != left.progress() {
+                    *seen = left.progress();
+                    if let Some(deadline) = Instant::now().checked_add(patience) {
+                        sleep.as_mut().reset(deadline);
                     }
                 }
-            })
-            .await;
-        }
-        report
+                ready!(sleep.as_mut().poll(cx));
+                if *seen == left.progress() {
+                    gave_up = true;
+                    return Poll::Ready(());
+                }
+            }
+        })
+        .await;
+        Report { to_backend: out.passed, to_client: back.passed, first, gave_up }
     }
 }
 
 impl Passed {
     fn new() -> Self {
         Self { messages: 0, bytes: 0, dropped: 0, lost: 0, received: None, sent: None }
-    }
-}
-
-/// How many messages have passed, seen from outside the flow.
-#[derive(Default)]
-struct Progress(AtomicU64);
-
-/// One direction.
-struct Flow<'a, D, R, W, E, X, O: ?Sized>
-where
-    W: AsyncWrite + Unpin + Send + 'static,
-    X: AsyncWrite + Unpin + Send + 'static,
-{
-    direction: Direction,
-    from: &'a mut Receiver<D, R, W>,
-    to: &'a mut Sender<E, X>,
-    observer: &'a O,
-    progress: &'a Progress,
-}
-
-impl<D, R, W, E, X, O> Flow<'_, D, R, W, E, X, O>
-where
-    D: Decode,
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin + Send + 'static,
-    E: Encode,
-    X: AsyncWrite + Unpin + Send + 'static,
-    O: Observer + ?Sized,
-{
-    async fn run(mut self, mut stop: Pin<&mut impl Future>, passed: &mut Passed) {
-        loop {
-            let received = {
-                let mut receive = pin!(self.from.receive_with_kind());
-                poll_fn(|cx| match receive.as_mut().poll(cx) {
-                    Poll::Ready(received) => Poll::Ready(Some(received)),
-                    Poll::Pending => stop.as_mut().poll(cx).map(|_| None),
-                })
-                .await
-            };
-            match received {
-                Some(Ok((kind, payload))) => {
-                    let passing = Passing { direction: self.direction, observer: self.observer };
-                    self.to.encoder_mut().set_kind(kind);
-                    passing.pass(payload, self.to, passed).await;
-                    // What the same read brought goes into the same write.
-                    loop {
-                        match self.from.receive_ready_with_kind() {
-                            Ok(Some((kind, payload))) => {
-                                self.to.encoder_mut().set_kind(kind);
-                                passing.pass(payload, self.to, passed).await;
-                            }
-                            Ok(None) => break,
-                            Err(error) if error.is_fatal() => break,
-                            Err(error) => passing.drop(&error, passed),
-                        }
-                    }
-                    self.flush(passed).await;
-                }
-                Some(Err(error)) if error.is_fatal() => {
-                    passed.received = Some(error);
-                    break;
-                }
-                Some(Err(error)) => {
-                    Passing { direction: self.direction, observer: self.observer }.drop(&error, passed);
-                    // The faulty one is gone; what stands behind it is looked at by the next call.
-                    self.flush(passed).await;
-                }
-                None => break,
-            }
-        }
-        if let Err(error) = self.to.close().await {
-            passed.sent.get_or_insert(error);
-        }
-    }
-
-    async fn flush(&mut self, passed: &mut Passed) {
-        if passed.sent.is_none()
-            && let Err(error) = self.to.flush().await
-        {
-            passed.sent = Some(error);
-        }
-        self.progress.0.store(passed.messages, Relaxed);
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Passing<'a, O: ?Sized> {
-    direction: Direction,
-    observer: &'a O,
-}
-
-impl<O: Observer + ?Sized> Passing<'_, O> {
-    async fn pass<E, X>(&self, payload: &[u8], to: &mut Sender<E, X>, passed: &mut Passed)
-    where
-        E: Encode,
-        X: AsyncWrite + Unpin + Send + 'static,
-    {
-        if passed.sent.is_some() {
-            passed.lost += 1;
-            return;
-        }
-        self.observer.message(self.direction, payload);
-        match send(to, payload).await {
-            Ok(()) => {
-                passed.messages += 1;
-                passed.bytes += payload.len() as u64;
-            }
-            Err(error) if error.is_fatal() => {
-                passed.lost += 1;
-                passed.sent = Some(error);
-            }
-            Err(error) => self.drop(&error, passed),
-        }
-    }
-
-    fn drop(&self, error: &Error, passed: &mut Passed) {
-        passed.dropped += 1;
-        self.observer.dropped(self.direction, error);
-    }
-}
-
-/// Small messages are gathered until the flush; large ones go where they are to go without being gathered first.
-async fn send<E, X>(to: &mut Sender<E, X>, payload: &[u8]) -> Result<()>
-where
-    E: Encode,
-    X: AsyncWrite + Unpin + Send + 'static,
-{
-    if payload.len() < crate::limits::VECTORED_THRESHOLD {
-        to.feed(payload).await
-    } else {
-        to.send(payload).await
     }
 }

@@ -9,16 +9,18 @@
 //! The child leads a process group of its own, and what it started ends with it. The group is signalled only while its
 //! leader is not reaped, so the number cannot have become another process's.
 //!
-//! Limits: a grandchild that moves to a session of its own (`setsid`) escapes. When *this* process is killed by
-//! `SIGKILL`, nothing here runs any more: the child sees the end of its input and a well-behaved server exits; asking
-//! the kernel for more (`PR_SET_PDEATHSIG`) takes unsafe code between fork and exec, and that signal comes when the
-//! spawning *thread* ends, which on a thread pool is too early.
+//! When *this* process is killed by `SIGKILL`, nothing here runs any more: the child sees the end of its input, and a
+//! well-behaved server exits. For the others there is [`ChildBuilder::watchdog`].
+//!
+//! Limits: a grandchild that moves to a session of its own (`setsid`) escapes.
 //!
 //! Unix only. Uses std's `Command`, tokio's poller and pipes, rustix (signals, waiting).
 
 mod pipes;
 mod process;
+mod reaper;
 mod stderr;
+mod watchdog;
 
 use std::{
     collections::BTreeMap,
@@ -44,6 +46,7 @@ use self::{
     pipes::{Input, Output},
     process::{Lease, Process},
     stderr::{Drain, Sink},
+    watchdog::Watch,
 };
 
 /// Time for the child to exit by itself after its input was closed.
@@ -97,6 +100,7 @@ pub struct ChildBuilder {
     stderr: ChildStderr,
     stdin_grace: Duration,
     term_grace: Duration,
+    watchdog: bool,
 }
 
 impl ChildBuilder {
@@ -112,6 +116,7 @@ impl ChildBuilder {
             stderr: ChildStderr::Ring(RING),
             stdin_grace: STDIN_GRACE,
             term_grace: TERM_GRACE,
+            watchdog: false,
         }
     }
 
@@ -178,6 +183,18 @@ impl ChildBuilder {
         self
     }
 
+    /// Sets whether the child's group is ended also when this process dies without ending it, by `SIGKILL` say. Default:
+    /// no.
+    ///
+    /// For that a small `/bin/sh` runs beside the children that want it, one for all of them, in a process group of its
+    /// own; it takes the steps of [`ChildHandle::shutdown`]. Where none can be started the child starts all the same; see
+    /// [`ChildHandle::is_watched`]. A program that forks and does not exec must not keep the pipe to it open.
+    #[must_use]
+    pub fn watchdog(mut self, on: bool) -> Self {
+        self.watchdog = on;
+        self
+    }
+
     /// Starts the child.
     ///
     /// # Errors
@@ -214,8 +231,10 @@ impl ChildBuilder {
         })?;
 
         let (input, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let watch = self.watchdog.then(|| Watch::start(child.id(), self.stdin_grace, self.term_grace));
+        let watch = watch.and_then(io::Result::ok);
         // From here on the guard ends the child whatever fails.
-        let process = Arc::new(Process::new(child, self.stdin_grace, self.term_grace));
+        let process = Arc::new(Process::new(child, watch, self.stdin_grace, self.term_grace));
         let lease = Arc::new(Lease::new(Arc::clone(&process)));
         process.watch()?;
         let missing = || io::Error::other("no pipe to the child");
@@ -421,6 +440,12 @@ impl ChildHandle {
     #[must_use]
     pub fn try_exit(&self) -> Option<ChildExit> {
         self.process.try_exit()
+    }
+
+    /// Whether a [watchdog](ChildBuilder::watchdog) would end it and its group if this process died now.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.process.is_watched()
     }
 
     /// What it wrote last to its standard error, as far as that was kept.

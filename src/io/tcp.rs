@@ -14,7 +14,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{
-        TcpListener, TcpStream, ToSocketAddrs,
+        TcpListener, TcpSocket, TcpStream, ToSocketAddrs,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     time::{Instant, timeout},
@@ -22,6 +22,9 @@ use tokio::{
 
 use super::accept::Backoff;
 use crate::limits::CONNECT_TIMEOUT;
+
+/// Connections that may wait to be accepted; the system may allow fewer.
+const BACKLOG: u32 = 1024;
 
 /// How TCP connections are set up.
 #[derive(Debug, Clone)]
@@ -35,11 +38,29 @@ pub struct TcpOptions {
     /// How long a connect may take, all addresses of a name together. Default:
     /// [`CONNECT_TIMEOUT`].
     pub connect_timeout: Duration,
+    /// Address of this end of a connect, with port 0 for any port. Default: the system's choice.
+    pub local_addr: Option<SocketAddr>,
+    /// Whether an address may be bound on which old connections still wait to be forgotten (`SO_REUSEADDR`), so that a
+    /// server can be started anew at once. Default: yes, but not on Windows, where it means that others may take it away.
+    pub reuse_address: bool,
+    /// Bytes that the system may hold of what is sent (`SO_SNDBUF`; Linux doubles it). Default: the system's choice, which
+    /// grows as needed.
+    pub send_buffer: Option<u32>,
+    /// Bytes that the system may hold of what is received (`SO_RCVBUF`). Default: as above.
+    pub receive_buffer: Option<u32>,
 }
 
 impl Default for TcpOptions {
     fn default() -> Self {
-        Self { nodelay: true, keepalive: Some(Duration::from_secs(60)), connect_timeout: CONNECT_TIMEOUT }
+        Self {
+            nodelay: true,
+            keepalive: Some(Duration::from_secs(60)),
+            connect_timeout: CONNECT_TIMEOUT,
+            local_addr: None,
+            reuse_address: cfg!(not(windows)),
+            send_buffer: None,
+            receive_buffer: None,
+        }
     }
 }
 
@@ -63,6 +84,64 @@ impl TcpOptions {
     pub fn connect_timeout(mut self, after: Duration) -> Self {
         self.connect_timeout = after;
         self
+    }
+
+    /// Sets the address of this end of a connect; it has to be of the same family as the other.
+    #[must_use]
+    pub fn local_addr(mut self, addr: Option<SocketAddr>) -> Self {
+        self.local_addr = addr;
+        self
+    }
+
+    /// Sets whether an address may be bound on which old connections still wait to be forgotten.
+    #[must_use]
+    pub fn reuse_address(mut self, on: bool) -> Self {
+        self.reuse_address = on;
+        self
+    }
+
+    /// Sets the bytes that the system may hold of what is sent, `None` for its own choice.
+    #[must_use]
+    pub fn send_buffer(mut self, bytes: Option<u32>) -> Self {
+        self.send_buffer = bytes;
+        self
+    }
+
+    /// Sets the bytes that the system may hold of what is received, `None` for its own choice.
+    #[must_use]
+    pub fn receive_buffer(mut self, bytes: Option<u32>) -> Self {
+        self.receive_buffer = bytes;
+        self
+    }
+
+    /// A socket to reach or to be `addr`. Buffer sizes have to be set before a connection: they go into its handshake.
+    fn socket(&self, addr: SocketAddr) -> io::Result<TcpSocket> {
+        let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(bytes) = self.send_buffer {
+            socket.set_send_buffer_size(bytes)?;
+        }
+        if let Some(bytes) = self.receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        if self.reuse_address {
+            socket.set_reuseaddr(true)?;
+        }
+        Ok(socket)
+    }
+
+    async fn connect(&self, addr: SocketAddr) -> io::Result<TcpStream> {
+        let socket = self.socket(addr)?;
+        if let Some(local) = self.local_addr {
+            let named = |error: io::Error| io::Error::new(error.kind(), format!("from {local}: {error}"));
+            socket.bind(local).map_err(named)?;
+        }
+        socket.connect(addr).await
+    }
+
+    fn listen(&self, addr: SocketAddr) -> io::Result<TcpListener> {
+        let socket = self.socket(addr)?;
+        socket.bind(addr)?;
+        socket.listen(BACKLOG)
     }
 
     fn apply(&self, stream: &TcpStream) -> io::Result<()> {
@@ -107,7 +186,7 @@ pub async fn connect(addr: impl ToSocketAddrs, options: &TcpOptions) -> io::Resu
     for (tried, addr) in addrs.iter().enumerate() {
         let left = u32::try_from(addrs.len() - tried).unwrap_or(u32::MAX);
         let share = deadline.saturating_duration_since(Instant::now()) / left;
-        match timeout(share, TcpStream::connect(addr)).await {
+        match timeout(share, options.connect(*addr)).await {
             Ok(Ok(stream)) => return from_stream(stream, options),
             Ok(Err(error)) => failure = io::Error::new(error.kind(), format!("connect to {addr}: {error}")),
             Err(_) => {
@@ -119,7 +198,8 @@ pub async fn connect(addr: impl ToSocketAddrs, options: &TcpOptions) -> io::Resu
     Err(failure)
 }
 
-/// Makes a connected tokio stream a pair, after setting it up as `options` say.
+/// Makes a connected tokio stream a pair, after setting it up as `options` say, but for what has to be set before a
+/// connection is made: addresses and buffer sizes.
 ///
 /// # Errors
 /// When the system refuses an option.
@@ -128,7 +208,7 @@ pub fn from_stream(stream: TcpStream, options: &TcpOptions) -> io::Result<(TcpRe
     Ok(halves(stream))
 }
 
-/// Makes a connected stream of the standard library a pair, after setting it up as `options` say.
+/// Makes a connected stream of the standard library a pair, as [`from_stream`] does.
 ///
 /// # Errors
 /// When the system refuses an option.
@@ -257,7 +337,14 @@ impl Listener {
     /// # Panics
     /// As [`bind`](Self::bind).
     pub async fn bind_with(addr: impl ToSocketAddrs, options: TcpOptions) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(addr).await?, options })
+        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name resolves to no address");
+        for addr in tokio::net::lookup_host(addr).await? {
+            match options.listen(addr) {
+                Ok(listener) => return Ok(Self { listener, options }),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
     }
 
     /// The address listened on, with the port the system chose for port 0.

@@ -5,6 +5,8 @@
 
 mod path;
 
+#[cfg(target_os = "linux")]
+use std::path::PathBuf;
 use std::{
     io::{self, IoSlice},
     path::Path,
@@ -36,7 +38,8 @@ pub struct PeerCredentials {
     pub pid: Option<i32>,
 }
 
-/// Connects to the socket at `path`, within [`CONNECT_TIMEOUT`].
+/// Connects to the socket at `path`, within [`CONNECT_TIMEOUT`]. On Linux a path that begins with a NUL byte is an
+/// abstract name, which is in no file system.
 ///
 /// # Errors
 /// `InvalidInput` for a path longer than the system's limit, `TimedOut` when the listener's queue stays full,
@@ -64,7 +67,7 @@ pub async fn connect(path: impl AsRef<Path>) -> io::Result<(UnixReader, UnixWrit
         }
     };
     let named = |kind, cause: &dyn std::fmt::Display| {
-        io::Error::new(kind, format!("connect to {}: {cause}", path.display()))
+        io::Error::new(kind, format!("connect to {}: {cause}", path::shown(path)))
     };
     match tokio::time::timeout(CONNECT_TIMEOUT, attempts).await {
         Ok(Ok(stream)) => Ok(from_stream(stream)),
@@ -178,8 +181,16 @@ impl AsyncWrite for UnixWriter {
 #[derive(Debug)]
 pub struct Listener {
     // First, so that the file goes while the socket still holds its inode and no other file can get the same number.
-    file: SocketFile,
+    name: Name,
     listener: UnixListener,
+}
+
+#[derive(Debug)]
+enum Name {
+    File(SocketFile),
+    /// No file, so no mode either: who may connect is decided by who it is.
+    #[cfg(target_os = "linux")]
+    Abstract(PathBuf),
 }
 
 impl Listener {
@@ -188,6 +199,9 @@ impl Listener {
     /// The socket is made inside a private directory beside `path`, narrowed there and moved into place, so it is
     /// never reachable with a wider mode, whatever the umask. A socket file that a dead server left behind is
     /// replaced; a live server's socket or a file of any other kind never is.
+    ///
+    /// On Linux a path that begins with a NUL byte is an abstract name. It has no mode; instead connections of other users
+    /// than this one and root are closed before anything is read.
     ///
     /// # Errors
     /// `AddrInUse` when something stands at `path` that must not be replaced, `InvalidInput` for a path longer than
@@ -202,20 +216,38 @@ impl Listener {
     /// Listens at `path` with the permission bits `mode`: 0600 for this user only, 0660 for the group too.
     ///
     /// # Errors
-    /// As [`bind`](Self::bind).
+    /// As [`bind`](Self::bind); `InvalidInput` for an abstract name with any mode but 0600.
     ///
     /// # Panics
     /// As [`bind`](Self::bind).
     pub fn bind_with_mode(path: impl AsRef<Path>, mode: u32) -> io::Result<Self> {
-        let (listener, file) = SocketFile::bind(path.as_ref(), mode)?;
+        let path = path.as_ref();
+        #[cfg(target_os = "linux")]
+        if path::is_abstract(path) {
+            let listener = path::bind_abstract(path, mode)?;
+            return Ok(Self { name: Name::Abstract(path.to_owned()), listener });
+        }
+        let (listener, file) = SocketFile::bind(path, mode)?;
         listener.set_nonblocking(true)?;
-        Ok(Self { file, listener: UnixListener::from_std(listener)? })
+        Ok(Self { name: Name::File(file), listener: UnixListener::from_std(listener)? })
     }
 
-    /// Where it listens: absolute.
+    /// Where it listens: absolute, or an abstract name behind a NUL byte.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.file.path()
+        match &self.name {
+            Name::File(file) => file.path(),
+            #[cfg(target_os = "linux")]
+            Name::Abstract(path) => path,
+        }
+    }
+
+    fn admits(&self, peer: &PeerCredentials) -> bool {
+        match &self.name {
+            Name::File(_) => true,
+            #[cfg(target_os = "linux")]
+            Name::Abstract(_) => [0, rustix::process::geteuid().as_raw()].contains(&peer.uid),
+        }
     }
 
     /// Waits for the next connection.
@@ -240,7 +272,8 @@ impl Listener {
                 Ok((reader, writer, peer))
             });
             match accepted {
-                Ok(connection) => return Ok(connection),
+                Ok(connection) if self.admits(&connection.2) => return Ok(connection),
+                Ok(_stranger) => {}
                 Err(error) => backoff.survive(error).await?,
             }
         }

@@ -212,15 +212,16 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
         ReceiveWithKind { receiver: Some(self) }
     }
 
-    /// As [`receive_ready`](Self::receive_ready), with what the message says that it is.
+    /// The poll form of [`receive_with_kind`](Self::receive_with_kind).
     ///
     /// # Errors
-    /// As [`receive_ready`](Self::receive_ready).
-    pub fn receive_ready_with_kind(&mut self) -> Result<Option<(Kind, &mut [u8])>> {
-        match self.found() {
-            Some(found) => Ok(Some((self.decoder.kind(), self.lend(found)))),
-            None => self.told().map(|()| None),
-        }
+    /// As there.
+    pub fn poll_receive_with_kind(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Kind, &mut [u8])>> {
+        let found = match self.found() {
+            Some(found) => found,
+            None => ready!(self.poll_found(cx))?,
+        };
+        Poll::Ready(Ok((self.decoder.kind(), self.lend(found))))
     }
 
     /// The next message if it is already here: never waits and never reads.

@@ -215,6 +215,12 @@ impl PollTransport for MemoryTransport {
         Poll::Ready(Ok(()))
     }
 
+    fn poll_close_sending(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
+        self.outgoing.finish();
+        self.gather = None;
+        Poll::Ready(Ok(()))
+    }
+
     fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
         self.outgoing.finish();
         self.incoming.abandon();

@@ -14,7 +14,8 @@
 
 use std::{
     future::{Future, poll_fn},
-    task::{Context, Poll, ready},
+    pin::pin,
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::BytesMut;
@@ -24,15 +25,15 @@ use super::TransportError;
 use crate::{
     Frame, Link, Result,
     buffer::{AcquiredBuffer, BufferManager, ZeroCopyMetrics},
-    codec::{Codec, Decode, Encode},
+    codec::{Codec, Decode, Encode, Kind},
 };
 
 /// The object-safe core of every transport: one message in, one message out, as bytes.
 ///
 /// # Contract
 /// - `poll_receive` and `poll_receive_lent` take from the same stream: each message comes out once.
-/// - After `poll_ready` has returned `Ok`, one `start_send` or `start_send_frame` is accepted. The message leaves by
-///   itself; `poll_flush` waits for it.
+/// - After `poll_ready` has returned `Ok`, or `has_room` true, one `start_send`, `start_send_frame` or `start_feed` is
+///   accepted. The message leaves by itself; `poll_flush` waits for it.
 /// - Every `poll_*` may be given up at any time without loss; the next call goes on.
 pub trait PollTransport: Send + Sync {
     /// Polls for the next message, owned.
@@ -47,11 +48,30 @@ pub trait PollTransport: Send + Sync {
     /// See [`Receiver::receive_lent`](crate::link::Receiver::receive_lent).
     fn poll_receive_lent(&mut self, cx: &mut Context<'_>) -> Poll<Result<&mut [u8]>>;
 
+    /// As [`poll_receive_lent`](Self::poll_receive_lent), with what the message says that it is.
+    ///
+    /// # Errors
+    /// As [`poll_receive_lent`](Self::poll_receive_lent).
+    fn poll_receive_with_kind(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Kind, &mut [u8])>> {
+        self.poll_receive_lent(cx).map_ok(|payload| (Kind::Text, payload))
+    }
+
+    /// Sends messages as `kind` from the next one on, where the transport can say so.
+    fn set_kind(&mut self, kind: Kind) {
+        let _no_such_thing_by_default = kind;
+    }
+
     /// Polls for room for one message.
     ///
     /// # Errors
     /// When the transport cannot send any more.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>>;
+
+    /// Whether it is known without polling that [`poll_ready`](Self::poll_ready) would say yes. For who queues many: to
+    /// poll may cost a write each time.
+    fn has_room(&self) -> bool {
+        false
+    }
 
     /// Queues one message.
     ///
@@ -67,11 +87,28 @@ pub trait PollTransport: Send + Sync {
         self.start_send(frame)
     }
 
+    /// As [`start_send`](Self::start_send) for one who is about to flush: the message need not leave by itself.
+    ///
+    /// # Errors
+    /// As [`start_send`](Self::start_send).
+    fn start_feed(&mut self, payload: &[u8]) -> Result<()> {
+        self.start_send(payload)
+    }
+
     /// Polls until everything queued is written.
     ///
     /// # Errors
     /// When it cannot be.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>>;
+
+    /// Flushes and tells the peer that no more comes; receiving goes on. Later sends fail with
+    /// [`End::Closed`](crate::error::End::Closed). A transport that cannot end one direction alone only flushes.
+    ///
+    /// # Errors
+    /// When what was queued could not be written.
+    fn poll_close_sending(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.poll_flush(cx)
+    }
 
     /// Flushes and closes. Later calls of anything fail with [`End::Closed`](crate::error::End::Closed), but for this
     /// one.
@@ -112,8 +149,20 @@ where
         self.halves().1.poll_receive_lent(cx)
     }
 
+    fn poll_receive_with_kind(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Kind, &mut [u8])>> {
+        self.halves().1.poll_receive_with_kind(cx)
+    }
+
+    fn set_kind(&mut self, kind: Kind) {
+        self.encoder_mut().set_kind(kind);
+    }
+
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         self.halves().0.poll_ready(cx)
+    }
+
+    fn has_room(&self) -> bool {
+        Self::has_room(self)
     }
 
     fn start_send(&mut self, payload: &[u8]) -> Result<()> {
@@ -124,8 +173,21 @@ where
         self.halves().0.start_send_frame(frame)
     }
 
+    fn start_feed(&mut self, payload: &[u8]) -> Result<()> {
+        let sender = self.halves().0;
+        // It waits only where there is no room, which the caller has excluded; else the refusal says so.
+        match pin!(sender.feed(payload)).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(fed) => fed,
+            Poll::Pending => self.start_send(payload),
+        }
+    }
+
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         self.halves().0.poll_flush(cx)
+    }
+
+    fn poll_close_sending(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.halves().0.poll_close(cx)
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
@@ -155,8 +217,20 @@ macro_rules! forward {
             (**self).poll_receive_lent(cx)
         }
 
+        fn poll_receive_with_kind(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Kind, &mut [u8])>> {
+            (**self).poll_receive_with_kind(cx)
+        }
+
+        fn set_kind(&mut self, kind: Kind) {
+            (**self).set_kind(kind);
+        }
+
         fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
             (**self).poll_ready(cx)
+        }
+
+        fn has_room(&self) -> bool {
+            (**self).has_room()
         }
 
         fn start_send(&mut self, payload: &[u8]) -> Result<()> {
@@ -167,8 +241,16 @@ macro_rules! forward {
             (**self).start_send_frame(frame)
         }
 
+        fn start_feed(&mut self, payload: &[u8]) -> Result<()> {
+            (**self).start_feed(payload)
+        }
+
         fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
             (**self).poll_flush(cx)
+        }
+
+        fn poll_close_sending(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+            (**self).poll_close_sending(cx)
         }
 
         fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {

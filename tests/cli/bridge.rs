@@ -51,6 +51,16 @@ fn bytes_pass_unchanged_through_every_kind_of_end() {
     assert!(stdout == expected, "over stdio, too");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn abstract_sockets_join_too() {
+    let path = format!("unix:@framewire-cli-{}", std::process::id());
+    let far = Bridge::start(1, &["--listen", &path, "--connect", "echo:"]);
+    assert_eq!(far.endpoints, [path.as_str()]);
+    let (code, stdout, stderr) = run(&["bridge", "--listen", "stdio:", "--connect", &path], b"hello\n");
+    assert_eq!((code, &stdout[..]), (0, &b"hello\n"[..]), "{stderr}");
+}
+
 #[test]
 fn the_demo_server_answers() {
     let bridge = Bridge::start(1, DEMO);
@@ -228,6 +238,67 @@ fn a_client_that_does_not_read_holds_back_only_itself() {
     let mut other = bridge.connect();
     other.send(b"quick\n");
     assert_eq!(other.line(), b"quick");
+}
+
+/// Slow-loris: a byte now and then, so that the connection is never silent.
+#[test]
+fn a_client_that_trickles_a_message_is_cut_off() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("s");
+    let path = format!("unix:{}", socket.display());
+    let mut bridge = Bridge::start(2, &[ECHO, &["--listen", &path, "--frame-timeout", "300ms"]].concat());
+    for on_unix in [false, true] {
+        let begin = Instant::now();
+        let mut stalled = false;
+        let mut trickle = |write: &mut dyn Write| {
+            // One message in time, then one that never ends.
+            write.write_all(b"whole\n").unwrap();
+            while !stalled && begin.elapsed() < Duration::from_secs(20) {
+                stalled = write.write_all(b"x").is_err();
+                thread::sleep(Duration::from_millis(20));
+            }
+        };
+        if on_unix {
+            trickle(&mut Client::unix(&socket).writer);
+        } else {
+            trickle(&mut bridge.connect().writer);
+        }
+        assert!(stalled, "the bridge went on listening to it");
+        assert!(begin.elapsed() > Duration::from_millis(300));
+        bridge.log_line("Frame deadline of 300ms passed");
+    }
+    let mut other = bridge.connect();
+    other.send(b"quick\n");
+    assert_eq!(other.line(), b"quick");
+}
+
+#[test]
+fn a_client_that_never_reads_is_cut_off() {
+    let mut bridge = Bridge::start(1, &[ECHO, &["--write-timeout", "300ms"]].concat());
+    let stuck = bridge.connect();
+    let mut writer: TcpStream = stuck.writer.try_clone().unwrap();
+    let begin = Instant::now();
+    let chunk = b"0123456789abcde\n".repeat(4096);
+    while writer.write_all(&chunk).is_ok() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "never cut off");
+    }
+    bridge.log_line("Write deadline of 300ms passed");
+}
+
+#[test]
+fn a_silent_client_is_cut_off_only_where_asked() {
+    let mut bridge = Bridge::start(1, &[ECHO, &["--idle-timeout", "200ms"]].concat());
+    let mut client = bridge.connect();
+    client.send(b"hello\n");
+    assert_eq!(client.line(), b"hello");
+    assert!(client.line().is_empty(), "closed");
+    bridge.log_line("Idle deadline of 200ms passed");
+    let bridge =
+        Bridge::start(1, &[ECHO, &["--frame-timeout", "100ms", "--write-timeout", "100ms"]].concat());
+    let mut client = bridge.connect();
+    thread::sleep(Duration::from_millis(500));
+    client.send(b"still here\n");
+    assert_eq!(client.line(), b"still here");
 }
 
 #[test]

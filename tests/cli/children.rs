@@ -1,4 +1,7 @@
-use std::process::{Command, Stdio};
+use std::{
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use crate::harness::{Bridge, LIMIT, alive, eventually, run, wait};
 
@@ -68,6 +71,38 @@ fn children_end_when_the_bridge_is_stopped_or_killed() {
         eventually("the child is gone", || !alive(child));
         assert!(client.line().is_empty());
     }
+}
+
+#[test]
+fn a_stubborn_group_ends_when_the_bridge_is_killed() {
+    let stubborn = "trap '' TERM HUP INT; (while :; do sleep 0.1; done) & echo $$; echo $!; \
+                    while :; do sleep 0.1; done";
+    let mut bridge = Bridge::start(1, &["--listen", "tcp://127.0.0.1:0", "--", "sh", "-c", stubborn]);
+    let mut client = bridge.connect();
+    let group = [pid(&client.line()), pid(&client.line())];
+    bridge.signal("KILL");
+    wait(&mut bridge.child, LIMIT).expect("the bridge ends");
+    let killed = Instant::now();
+    eventually("the group is gone", || !group.iter().any(|pid| alive(*pid)));
+    assert!(killed.elapsed() < Duration::from_secs(15), "it took {:?}", killed.elapsed());
+}
+
+/// A server that only ends on SIGTERM, and wants to tidy up then.
+#[test]
+fn a_drain_that_takes_too_long_ends_children_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let tidied = directory.path().join("tidied");
+    let script =
+        format!("trap 'echo done >{}; exit 0' TERM; echo $$; while :; do sleep 0.1; done", tidied.display());
+    let arguments = ["--listen", "tcp://127.0.0.1:0", "--drain-timeout", "100ms", "--", "sh", "-c"];
+    let mut bridge = Bridge::start(1, &[&arguments[..], &[&script]].concat());
+    let mut client = bridge.connect();
+    let child = pid(&client.line());
+    bridge.signal("TERM");
+    bridge.log_line("cut off");
+    assert_eq!(bridge.code(), 1);
+    assert!(!alive(child));
+    assert_eq!(std::fs::read_to_string(tidied).unwrap(), "done\n");
 }
 
 #[test]

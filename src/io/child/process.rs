@@ -10,7 +10,6 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
-        mpsc,
     },
     task::{Context, Poll},
     time::Duration,
@@ -24,7 +23,9 @@ use tokio::io::unix::AsyncFd;
 
 use super::{
     pipes::{Input, Output},
+    reaper::hand_over,
     stderr::Drain,
+    watchdog::Watch,
 };
 
 /// How often the exit is asked for where the system cannot tell it.
@@ -70,7 +71,11 @@ impl fmt::Display for ChildExit {
 
 enum State {
     /// Alive, or a zombie: the number is still its own.
-    Unreaped(Child),
+    Unreaped {
+        child: Child,
+        /// Its group is ended when this process dies. Dropped before the child is reaped.
+        watch: Option<Watch>,
+    },
     Reaped(ChildExit),
 }
 
@@ -89,10 +94,15 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(child: Child, stdin_grace: Duration, term_grace: Duration) -> Self {
+    pub(super) fn new(
+        child: Child,
+        watch: Option<Watch>,
+        stdin_grace: Duration,
+        term_grace: Duration,
+    ) -> Self {
         Self {
             id: child.id(),
-            state: Mutex::new(State::Unreaped(child)),
+            state: Mutex::new(State::Unreaped { child, watch }),
             exit: OnceLock::new(),
             drain: OnceLock::new(),
             pipes: OnceLock::new(),
@@ -132,6 +142,10 @@ impl Process {
 
     pub(super) fn stderr(&self) -> Vec<u8> {
         self.drain.get().map(Drain::last).unwrap_or_default()
+    }
+
+    pub(super) fn is_watched(&self) -> bool {
+        matches!(&*self.lock(), State::Unreaped { watch: Some(_), .. })
     }
 
     fn pid(&self) -> Option<Pid> {
@@ -214,7 +228,7 @@ impl Process {
     fn signal(&self, signal: Signal) {
         let mut state = self.lock();
         self.look(&mut state);
-        if let (State::Unreaped(_), Some(group)) = (&*state, self.pid()) {
+        if let (State::Unreaped { .. }, Some(group)) = (&*state, self.pid()) {
             // Fails when nobody is left to be signalled.
             let _ = kill_process_group(group, signal);
         }
@@ -223,8 +237,11 @@ impl Process {
     /// Reaps it if it has exited. True when nothing is left to do.
     fn reap(&self) -> bool {
         let mut state = self.lock();
-        self.look(&mut state);
-        let State::Unreaped(child) = &mut *state else { return true };
+        if self.look(&mut state).is_none() {
+            return false;
+        }
+        let State::Unreaped { child, watch } = &mut *state else { return true };
+        drop(watch.take());
         let exit = match child.try_wait() {
             Ok(Some(status)) => {
                 use std::os::unix::process::ExitStatusExt;
@@ -270,7 +287,8 @@ impl Process {
         self.signal(Signal::KILL);
         self.stop_drain();
         if !self.reap() {
-            hand_over(Arc::clone(self));
+            let process = Arc::clone(self);
+            hand_over(Box::new(move || process.reap()));
         }
     }
 }
@@ -289,53 +307,5 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.process.retire();
-    }
-}
-
-/// Has the one reaper thread of this program wait for a killed child.
-fn hand_over(process: Arc<Process>) {
-    static REAPER: Mutex<Option<mpsc::Sender<Arc<Process>>>> = Mutex::new(None);
-    let mut reaper = REAPER.lock().unwrap_or_else(PoisonError::into_inner);
-    let process = match &*reaper {
-        Some(queue) => match queue.send(process) {
-            Ok(()) => return,
-            Err(mpsc::SendError(process)) => process,
-        },
-        None => process,
-    };
-    let (queue, inbox) = mpsc::channel();
-    let started = std::thread::Builder::new()
-        .name("framewire-reaper".into())
-        .stack_size(64 * 1024)
-        .spawn(move || reap_all(&inbox));
-    if started.is_ok() {
-        drop(queue.send(process));
-        *reaper = Some(queue);
-    } else {
-        // No thread to be had: it was killed, so this is short.
-        while !process.reap() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-}
-
-fn reap_all(inbox: &mpsc::Receiver<Arc<Process>>) {
-    let mut waiting: Vec<Arc<Process>> = Vec::new();
-    let mut pause = Duration::from_millis(1);
-    loop {
-        let next = if waiting.is_empty() {
-            inbox.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected)
-        } else {
-            inbox.recv_timeout(pause)
-        };
-        match next {
-            Ok(process) => {
-                waiting.push(process);
-                pause = Duration::from_millis(1);
-            }
-            Err(mpsc::RecvTimeoutError::Timeout) => pause = (pause * 2).min(Duration::from_millis(100)),
-            Err(mpsc::RecvTimeoutError::Disconnected) => return,
-        }
-        waiting.retain(|process| !process.reap());
     }
 }

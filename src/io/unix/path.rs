@@ -78,12 +78,37 @@ impl Drop for SocketFile {
     }
 }
 
+/// Whether it is the name of an abstract socket: a NUL byte, then the name.
+pub(super) fn is_abstract(path: &Path) -> bool {
+    cfg!(target_os = "linux") && path.as_os_str().as_encoded_bytes().starts_with(b"\0")
+}
+
+/// The path as people write it, an abstract name with an `@`.
+pub(super) fn shown(path: &Path) -> String {
+    let text = path.display().to_string();
+    text.strip_prefix('\0').map_or_else(|| text.clone(), |name| format!("@{name}"))
+}
+
+/// Binds an abstract name and listens there.
+#[cfg(target_os = "linux")]
+pub(super) fn bind_abstract(path: &Path, mode: u32) -> io::Result<tokio::net::UnixListener> {
+    check_length(path)?;
+    if mode != 0o600 {
+        let reason = "an abstract socket has no mode: only this user and root can connect to it";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+    }
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("listen at {}: {error}", shown(path)));
+    tokio::net::UnixListener::bind(path).map_err(named)
+}
+
 /// Refuses a path that does not fit into a socket address, with the numbers the system's own message lacks.
 pub(super) fn check_length(path: &Path) -> io::Result<()> {
-    if SocketAddr::from_pathname(path).is_ok() {
+    let length = path.as_os_str().len();
+    if SocketAddr::from_pathname(path).is_ok() || (is_abstract(path) && (2..=LONGEST + 1).contains(&length)) {
         return Ok(());
     }
-    let (text, length) = (path.display(), path.as_os_str().len());
+    let text = shown(path);
     let reason = if length > LONGEST {
         format!("socket path of {length} bytes is longer than the system's limit of {LONGEST} bytes: {text}")
     } else {
