@@ -485,7 +485,7 @@ fn without_a_runtime_a_dropped_send_leaves_no_half_message() {
 /// An echo through the pair in memory, every call of both sides dropped after so many polls.
 #[tokio::test(start_paused = true)]
 async fn an_echo_in_memory_survives_dropped_calls() {
-    async fn check<F: Framing<Codec: 'static>>(capacity: usize, near_polls: usize, far_polls: usize) {
+    async fn check<F: Framing>(capacity: usize, near_polls: usize, far_polls: usize) {
         let ((reader, writer), (far_reader, far_writer)) = memory::pair(capacity);
         let config = LinkConfig::default().write_high_water(capacity);
         let near = Link::with_config(F::codec(1 << 20), reader, writer, config.clone());

@@ -15,8 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::oracle::{self, Outcome};
 
 /// A framing under test.
-pub trait Framing {
-    type Codec: Codec<Decoder: Send, Encoder: Send> + Send;
+pub trait Framing: 'static {
+    type Codec: Codec<Decoder: Send + 'static, Encoder: Send + 'static> + Send + 'static;
     const NAME: &'static str;
 
     /// The codec with this limit on payloads in both directions.
