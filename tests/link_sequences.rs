@@ -589,15 +589,10 @@ fn two_links_on(on: On, framing: usize, talk: Talk) {
 }
 
 /// Sequences for each of the tests.
-const CASES: u32 = 120;
+const CASES: u32 = 64;
 
-fn configured() -> ProptestConfig {
-    ProptestConfig {
-        cases: 150,
-        failure_persistence: None,
-        max_shrink_iters: 300,
-        ..ProptestConfig::default()
-    }
+fn configured(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 300, ..ProptestConfig::default() }
 }
 
 proptest! {
