@@ -96,7 +96,7 @@ async fn the_reader_ends_at_every_byte() {
 
 async fn reader_fails<F: Framing>() {
     let bytes = F::wire(&messages());
-    for kind in [ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted, ErrorKind::PermissionDenied] {
+    for kind in [ErrorKind::ConnectionReset, ErrorKind::PermissionDenied] {
         for cut in every_cut(&bytes) {
             for acts in pieces() {
                 for form in FORMS {
@@ -196,9 +196,8 @@ async fn a_read_error_is_told_again_though_the_reader_does_not_repeat_it() {
 }
 
 /// What a writer does for ever once it has taken so many bytes, and what the caller is told.
-const REFUSALS: [(Act, &str); 4] = [
+const REFUSALS: [(Act, &str); 3] = [
     (Act::Fail(ErrorKind::BrokenPipe), "reset"),
-    (Act::Fail(ErrorKind::ConnectionReset), "reset"),
     (Act::Fail(ErrorKind::PermissionDenied), "denied"),
     (Act::End, "reset"),
 ];
@@ -302,9 +301,7 @@ async fn writer_fails<F: Framing>() {
     for cut in (0..=total).filter(|&cut| near(cut)) {
         for take in takes_much() {
             for way in WAYS {
-                for running in [true, false] {
-                    writer_fails_at::<F>(&large, cut, &take, way, running).await;
-                }
+                writer_fails_at::<F>(&large, cut, &take, way, cut % 2 == 0).await;
             }
         }
     }
@@ -322,7 +319,7 @@ async fn the_writer_fails_at_every_byte() {
 async fn writer_waits<F: Framing>() {
     let payloads = vec![b"{}".to_vec(), b"a".to_vec(), vec![b'x'; 4100], b"[1,2]".to_vec()];
     let bytes = F::wire(&payloads);
-    let cuts = (1..60).chain(4080..bytes.len()).chain([500, 1000, 4000]);
+    let cuts = (1..40).chain(4092..4140).chain([500, 1000, 4000]);
     for cut in cuts {
         for wait in [Act::Pending, Act::Take(1)] {
             for way in WAYS {

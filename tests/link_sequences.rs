@@ -589,7 +589,7 @@ fn two_links_on(on: On, framing: usize, talk: Talk) {
 }
 
 /// Sequences for each of the tests.
-const CASES: u32 = 64;
+const CASES: u32 = 32;
 
 fn configured(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 300, ..ProptestConfig::default() }
