@@ -408,7 +408,7 @@ async fn a_permit_is_for_what_was_reserved() {
             assert!(matches!(error, Error::Rejected(Rejection::TooLarge { size: 11, limit: 10 })), "{error}");
         }
     }
-    drop(link.reserve(10).await.unwrap());
+    let _unused = link.reserve(10).await.unwrap();
     link.close().await.unwrap();
     assert_eq!(log.bytes(), b"xxxxxxxxx\nxxxxxxxxxx\n");
 }
