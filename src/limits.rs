@@ -15,8 +15,9 @@ pub const MAX_MESSAGE_SIZE: usize = 16 * 1024 * 1024;
 /// LSP clients send one or two headers of less than 100 bytes; 4 KiB leaves room and bounds a trickled head.
 pub const MAX_HEAD_SIZE: usize = 4 * 1024;
 
-/// Fragments of one WebSocket message. Those who fragment do so in pieces of some KiB; 16 MiB in pieces of 4 KiB.
-pub const MAX_FRAGMENTS: usize = 4096;
+/// Fragments of one WebSocket message. What a message of many costs in memory is bounded by its size; Autobahn sends 4 MiB
+/// in pieces of 64 bytes.
+pub const MAX_FRAGMENTS: usize = 128 * 1024;
 
 /// WebSocket control frames in a row without a data frame between them, as long as they come without a pause.
 pub const MAX_CONTROL_FRAMES: usize = 1024;
@@ -63,6 +64,9 @@ pub const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How long a close waits for queued bytes to leave.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an opening handshake (WebSocket, TLS) may take, from the connection on.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a TCP or Unix connect may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -44,7 +44,12 @@ use std::{
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{Error, Frame, Result, buffer::BufferManager, codec::Codec, error::Deadline};
+use crate::{
+    Error, Frame, Result,
+    buffer::BufferManager,
+    codec::Codec,
+    error::{Deadline, Fault},
+};
 
 mod config;
 mod outbox;
@@ -83,6 +88,8 @@ pub struct Parts<C: Codec, R, W> {
     pub reader: R,
     /// The writer; `None` when it was shut down.
     pub writer: Option<W>,
+    /// A faulty message that was found and not yet told of; its bytes are gone.
+    pub fault: Option<Fault>,
     /// Bytes read and not yet delivered, framing included.
     pub unread: Frame,
     /// Bytes accepted for sending and not yet written, framing included, in order.
@@ -155,12 +162,14 @@ where
     pub fn into_parts(self) -> Parts<C, R, W> {
         let Self { mut sender, mut receiver } = self;
         let (writer, unsent) = sender.outbox.take_writer();
+        let fault = receiver.take_fault();
         let unread = receiver.take_unread();
         Parts {
             decoder: receiver.decoder,
             encoder: sender.encoder,
             reader: receiver.reader,
             writer,
+            fault,
             unread,
             unsent,
         }

@@ -236,7 +236,6 @@ async fn a_line_over_the_limit_that_trickles_in_is_under_the_frame_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "a whole stream over the limit is skipped without being under the frame deadline"]
 async fn a_stream_over_the_limit_that_trickles_in_is_under_the_frame_deadline() {
     slow_loris_over_the_limit::<Unframed>(false).await;
     slow_loris_over_the_limit::<Unframed>(true).await;
@@ -266,7 +265,6 @@ impl AsyncRead for Endless {
 
 /// The peer is never slow, and its message never ends.
 #[tokio::test(start_paused = true)]
-#[ignore = "deadlines are looked at only when the reader has nothing; a reader that always has bytes escapes them"]
 async fn a_message_that_never_ends_is_under_the_frame_deadline() {
     for limit in [usize::MAX, 100] {
         let config = LinkConfig::default().frame(5 * SECOND);
@@ -499,7 +497,6 @@ async fn a_dropped_link_waits_for_its_peer_as_long_as_a_close() {
 /// The time a dropped link may linger is the close's even where a write deadline is longer, and in all, not for each
 /// byte.
 #[tokio::test(start_paused = true)]
-#[ignore = "each byte that leaves restarts the time a dropped link may linger"]
 async fn a_dropped_link_does_not_linger_for_a_peer_that_trickles() {
     let ((reader, writer), (mut far, _far_writer)) = memory::pair(4);
     let mut link =
@@ -518,7 +515,6 @@ async fn a_dropped_link_does_not_linger_for_a_peer_that_trickles() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "the write deadline replaces the close's once the link is dropped"]
 async fn a_dropped_link_lingers_no_longer_for_a_long_write_deadline() {
     let ((reader, writer), (mut far, _far_writer)) = memory::pair(4);
     let config = LinkConfig::default().close(Some(5 * SECOND)).write(1000 * SECOND);

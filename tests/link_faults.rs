@@ -182,7 +182,6 @@ async fn a_reset_is_told_again_though_the_reader_does_not_repeat_it() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "an Error::Io of the reader is fatal but forgotten: the next receive reads again and may hang"]
 async fn a_read_error_is_told_again_though_the_reader_does_not_repeat_it() {
     for form in FORMS {
         let mut link =

@@ -198,8 +198,6 @@ async fn a_peer_that_never_reads_makes_an_echo_queue_no_more_than_the_mark_and_o
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "each message that is fed between two reads pins a block of 16 KiB while the writer is stuck: one peer that \
-            never reads takes all of the pool"]
 async fn a_peer_that_never_reads_makes_an_echo_that_feeds_queue_no_more_than_the_mark_and_one_message() {
     never_reads(Way::Feed).await;
 }
@@ -446,8 +444,6 @@ async fn others_run_while_receiving(form: Form) {
 }
 
 #[tokio::test]
-#[ignore = "a receive that finds its message never yields: with a reader that does not count its own work (memory, \
-            files, anything but tokio's sockets) a peer that always has data starves every other task"]
 async fn a_peer_that_always_has_data_does_not_starve_other_tasks() {
     for form in FORMS {
         others_run_while_receiving(form).await;
@@ -503,7 +499,6 @@ async fn others_run_while_sending(way: Way, flush: bool) {
 }
 
 #[tokio::test]
-#[ignore = "a send never yields while the writer takes everything; see the test for receiving"]
 async fn a_peer_that_always_reads_does_not_starve_other_tasks() {
     for way in WAYS {
         for flush in [false, true] {

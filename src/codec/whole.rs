@@ -80,6 +80,10 @@ impl Decode for WholeDecoder {
         Ok(Step::Incomplete { consumed: src.len(), needed: 0 })
     }
 
+    fn is_mid_message(&self) -> bool {
+        self.skipped > 0
+    }
+
     /// The end of the stream is the end of the message. A stream without bytes holds no message.
     fn decode_eof(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
         if let Step::Incomplete { consumed, .. } = self.decode(src)?

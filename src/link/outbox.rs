@@ -45,7 +45,8 @@ mod writing;
 
 use flusher::Flusher;
 pub(super) use half::Half;
-use queue::{By, Failure, FlusherState, Phase, Queue, Wakers};
+pub(super) use queue::Failure;
+use queue::{By, FlusherState, Phase, Queue, Wakers};
 use writing::{Stepped, Writing};
 
 /// The write side of a link.
@@ -305,7 +306,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         queue.flusher = FlusherState::Starting;
         queue.armed = true;
         drop(queue);
-        runtime.spawn(Flusher { outbox: Arc::clone(self), deadline: None });
+        runtime.spawn(Flusher::new(Arc::clone(self)));
         Enqueued::Done
     }
 
@@ -326,6 +327,9 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         let mut queue = self.queue.lock();
         if let Phase::Failed(failure) = queue.phase {
             return Poll::Ready(Err(failure.error()));
+        }
+        if queue.lost {
+            return Poll::Ready(Err(queue.refusal()));
         }
         if queue.is_idle() {
             return Poll::Ready(Ok(()));
@@ -358,6 +362,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         match queue.phase {
             Phase::Closed => Poll::Ready(Ok(())),
             Phase::Failed(failure) => {
+                queue.lost = true;
                 drop(queue);
                 self.abort();
                 Poll::Ready(Err(failure.error()))
@@ -409,7 +414,8 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
 
     /// Gives up on what is still queued and closes at once.
     pub(super) fn abort(&self) {
-        let _given_up = self.take_writer();
+        let (_writer, unsent) = self.take_writer();
+        self.queue.lock().lost |= !unsent.is_empty();
     }
 
     /// For the receiver, before it reads: writes what is queued, and waits, where so configured, while too much is.
@@ -553,8 +559,9 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
             queue.phase = Phase::Closing;
         }
         if queue.halves > 0 {
-            if queue.phase == Phase::Closing {
-                let _left_to_the_other = self.arm(queue);
+            if queue.phase == Phase::Closing || queue.queued > 0 {
+                // The other may wait already, and would not come by.
+                let _left_to_the_other = self.attend(queue, true);
             }
             return;
         }

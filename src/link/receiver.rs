@@ -12,10 +12,14 @@ use std::{
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::coop::poll_proceed,
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::{config::Counters, outbox::Half};
+use super::{
+    config::Counters,
+    outbox::{Failure, Half},
+};
 use crate::{
     Error, Frame, Result,
     buffer::{BufferManager, Waiter, Window},
@@ -30,6 +34,10 @@ const FRAMING_SLACK: usize = 64;
 
 /// Reads that brought no frame after which one poll lets other tasks run.
 const READS_PER_POLL: u32 = 32;
+
+/// Messages that cost one unit of the task's budget (tokio's cooperative scheduling): where messages always wait, other
+/// tasks get their turn after some thousands.
+pub(super) const MESSAGES_PER_TURN: u64 = 64;
 
 /// Dropped messages after which one poll lets other tasks run.
 const MESSAGES_PER_POLL: u32 = 1024;
@@ -54,6 +62,8 @@ pub struct Receiver<D, R, W: AsyncWrite + Unpin + Send + 'static> {
     needed: usize,
     /// Payload bytes of the last frame: the next one is probably as large.
     last_size: usize,
+    /// How many frames are received when this task next asks whether others wait.
+    turn_ends: u64,
     faults_in_a_row: u32,
     max_faults_in_a_row: u32,
     timers: Option<Box<Timers>>,
@@ -77,6 +87,8 @@ enum State {
     /// A fault was found while draining a batch; the next call tells of it.
     Faulty(Fault),
     Broken(Violation),
+    /// The reader failed.
+    Failed(Failure),
 }
 
 /// Where a frame lies in the window.
@@ -129,6 +141,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
             state: State::Open,
             needed: 0,
             last_size: 0,
+            turn_ends: MESSAGES_PER_TURN,
             faults_in_a_row: 0,
             max_faults_in_a_row: config.max_faults_in_a_row,
             timers,
@@ -217,10 +230,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
     /// # Errors
     /// As there.
     pub fn poll_receive_with_kind(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Kind, &mut [u8])>> {
-        let found = match self.found() {
-            Some(found) => found,
-            None => ready!(self.poll_found(cx))?,
-        };
+        let found = ready!(self.poll_next(cx))?;
         Poll::Ready(Ok((self.decoder.kind(), self.lend(found))))
     }
 
@@ -241,7 +251,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
     /// # Errors
     /// As [`receive`](Self::receive).
     pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame>> {
-        let found = ready!(self.poll_found(cx))?;
+        let found = ready!(self.poll_next(cx))?;
         Poll::Ready(Ok(self.cut(found)))
     }
 
@@ -250,7 +260,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
     /// # Errors
     /// As [`receive_lent`](Self::receive_lent).
     pub fn poll_receive_lent(&mut self, cx: &mut Context<'_>) -> Poll<Result<&mut [u8]>> {
-        let found = ready!(self.poll_found(cx))?;
+        let found = ready!(self.poll_next(cx))?;
         Poll::Ready(Ok(self.lend(found)))
     }
 
@@ -268,12 +278,12 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
     /// Whether the stream is over, as far as this half has seen.
     #[must_use]
     pub fn is_ended(&self) -> bool {
-        matches!(self.state, State::Ended(_) | State::Broken(_))
+        matches!(self.state, State::Ended(_) | State::Broken(_) | State::Failed(_))
     }
 
     /// Ends this half: later calls return [`End::Closed`].
     pub(super) fn close(&mut self) {
-        if matches!(self.state, State::Open | State::Draining) {
+        if matches!(self.state, State::Open | State::Draining | State::Faulty(_)) {
             self.state = State::Ended(End::Closed);
         }
         self.window = None;
@@ -290,6 +300,14 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
         let fits = window.as_mut().is_some_and(|window| window.extend(bytes));
         self.window = window;
         fits
+    }
+
+    /// A fault that was found and not yet told.
+    pub(super) fn take_fault(&mut self) -> Option<Fault> {
+        let State::Faulty(fault) = &self.state else { return None };
+        let fault = fault.clone();
+        self.state = State::Open;
+        Some(fault)
     }
 
     /// Bytes read and not delivered.
@@ -446,10 +464,11 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
             self.state = State::Open;
             return Err(self.fault(fault));
         }
-        if let State::Broken(violation) = &self.state {
-            return Err(violation.clone().into());
+        match &self.state {
+            State::Broken(violation) => Err(violation.clone().into()),
+            State::Failed(failure) => Err(failure.error()),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     #[cold]
@@ -475,16 +494,37 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
         violation.into()
     }
 
-    /// Decodes, reads, decodes, until a frame is found or there is nothing to read.
+    #[inline(always)]
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Found>> {
+        if self.counters.frames_received < self.turn_ends
+            && let Some(found) = self.found()
+        {
+            return Poll::Ready(Ok(found));
+        }
+        self.poll_found(cx)
+    }
+
     #[inline(never)]
     fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<Result<Found>> {
+        if self.counters.frames_received < self.turn_ends {
+            return self.poll_read_found(cx);
+        }
+        let turn = ready!(poll_proceed(cx));
+        let found = ready!(self.poll_read_found(cx));
+        turn.made_progress();
+        self.turn_ends = self.counters.frames_received + MESSAGES_PER_TURN;
+        Poll::Ready(found)
+    }
+
+    /// Decodes, reads, decodes, until a frame is found or there is nothing to read.
+    fn poll_read_found(&mut self, cx: &mut Context<'_>) -> Poll<Result<Found>> {
         let mut reads = 0;
         loop {
             match &self.state {
                 State::Open => {}
                 State::Draining => return Poll::Ready(self.decode_rest()),
                 State::Ended(end) => return Poll::Ready(Err(Error::Ended(*end))),
-                State::Faulty(_) | State::Broken(_) => {
+                State::Faulty(_) | State::Broken(_) | State::Failed(_) => {
                     self.told()?;
                     continue;
                 }
@@ -497,6 +537,13 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
             }
             if !matches!(self.state, State::Open) {
                 continue;
+            }
+            // A reader that always has something would never come to where it waits.
+            if reads > 0
+                && self.timers.is_some()
+                && let Poll::Ready(late) = self.poll_deadlines(cx)
+            {
+                late?;
             }
             if reads == READS_PER_POLL {
                 cx.waker().wake_by_ref();
@@ -608,9 +655,13 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
 
     #[cold]
     fn read_error(&mut self, error: std::io::Error) -> Result<()> {
+        let failure = Failure::of(&error);
         let error = Error::from(error);
         if let Error::Ended(end) = error {
             self.end(end);
+        } else {
+            self.end(End::Reset);
+            self.state = State::Failed(failure);
         }
         Err(error)
     }
@@ -844,10 +895,7 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // Polled again after it was ready: there is nothing to give.
         let Some(receiver) = self.receiver.take() else { return Poll::Pending };
-        if let Some(found) = receiver.found() {
-            return Poll::Ready(Ok(receiver.lend(found)));
-        }
-        match receiver.poll_found(cx) {
+        match receiver.poll_next(cx) {
             Poll::Ready(Ok(found)) => Poll::Ready(Ok(receiver.lend(found))),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
@@ -875,17 +923,14 @@ where
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(receiver) = self.receiver.take() else { return Poll::Pending };
-        let found = match receiver.found() {
-            Some(found) => found,
-            None => match receiver.poll_found(cx) {
-                Poll::Ready(found) => found?,
-                Poll::Pending => {
-                    self.receiver = Some(receiver);
-                    return Poll::Pending;
-                }
-            },
-        };
-        Poll::Ready(Ok((receiver.decoder.kind(), receiver.lend(found))))
+        match receiver.poll_next(cx) {
+            Poll::Ready(Ok(found)) => Poll::Ready(Ok((receiver.decoder.kind(), receiver.lend(found)))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                self.receiver = Some(receiver);
+                Poll::Pending
+            }
+        }
     }
 }
 
@@ -912,10 +957,7 @@ where
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let receiver = &mut *self.receiver;
-        if let Some(found) = receiver.found() {
-            return Poll::Ready(Ok(receiver.cut(found)));
-        }
-        let found = ready!(receiver.poll_found(cx))?;
+        let found = ready!(receiver.poll_next(cx))?;
         Poll::Ready(Ok(receiver.cut(found)))
     }
 }

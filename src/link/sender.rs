@@ -8,11 +8,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{io::AsyncWrite, time::Sleep};
+use tokio::{io::AsyncWrite, task::coop::poll_proceed, time::Sleep};
 
 use super::{
     config::Counters,
     outbox::{Enqueued, Half},
+    receiver::MESSAGES_PER_TURN,
 };
 use crate::{
     Error, Frame, Result,
@@ -28,6 +29,8 @@ pub struct Sender<E, W: AsyncWrite + Unpin + Send + 'static> {
     /// Messages and payload bytes accepted. Not `Counters`: an idle link is to be small.
     frames: u64,
     bytes: u64,
+    /// How many frames are accepted when this task next asks whether others wait.
+    turn_ends: u64,
     close_after: Option<Duration>,
     closing: Option<Pin<Box<Sleep>>>,
 }
@@ -41,7 +44,15 @@ enum Leave {
 
 impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
     pub(super) fn new(encoder: E, outbox: Half<W>, close_after: Option<Duration>) -> Self {
-        Self { encoder, outbox, frames: 0, bytes: 0, close_after, closing: None }
+        Self {
+            encoder,
+            outbox,
+            frames: 0,
+            bytes: 0,
+            turn_ends: MESSAGES_PER_TURN,
+            close_after,
+            closing: None,
+        }
     }
 
     /// Queues one message and lets it leave by itself, at the latest when this task next waits for anything: messages
@@ -78,6 +89,19 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
         Sending { sender: self, payload: Some(payload), leave: Leave::WhenFlushed }
     }
 
+    /// Lets other tasks run, once in a while, where the writer always takes everything.
+    #[inline]
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.frames < self.turn_ends { Poll::Ready(()) } else { self.poll_next_turn(cx) }
+    }
+
+    #[cold]
+    fn poll_next_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(poll_proceed(cx)).made_progress();
+        self.turn_ends = self.frames + MESSAGES_PER_TURN;
+        Poll::Ready(())
+    }
+
     #[inline]
     fn try_enqueue(&mut self, payload: &[u8], leave: Leave) -> Result<Enqueued> {
         let enqueued = match leave {
@@ -104,6 +128,7 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
     /// # Cancel safety
     /// As [`send`](Self::send).
     pub async fn send_frame(&mut self, frame: Frame) -> Result<()> {
+        poll_fn(|cx| self.poll_turn(cx)).await;
         loop {
             match self.outbox.enqueue_frame(&mut self.encoder, &frame)? {
                 Enqueued::Full => poll_fn(|cx| self.poll_ready(cx)).await?,
@@ -127,6 +152,7 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
     /// # Cancel safety
     /// As [`send`](Self::send).
     pub async fn send_vectored(&mut self, parts: &[IoSlice<'_>]) -> Result<()> {
+        poll_fn(|cx| self.poll_turn(cx)).await;
         loop {
             let enqueued = self.outbox.enqueue_parts(&mut self.encoder, parts)?;
             if matches!(enqueued, Enqueued::Full) {
@@ -149,6 +175,7 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
     /// # Cancel safety
     /// Safe: nothing has happened when the call is dropped.
     pub async fn reserve(&mut self, size: usize) -> Result<Permit<'_, E, W>> {
+        poll_fn(|cx| self.poll_turn(cx)).await;
         poll_fn(|cx| self.poll_ready(cx)).await?;
         Ok(Permit { sender: self, size })
     }
@@ -303,6 +330,7 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Future for Sending<'_, E
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let this = &mut *self;
         let Some(payload) = this.payload else { return this.sender.poll_flush(cx) };
+        ready!(this.sender.poll_turn(cx));
         loop {
             match this.sender.try_enqueue(payload, this.leave)? {
                 Enqueued::Done => return Poll::Ready(Ok(())),

@@ -20,15 +20,19 @@ use super::{
 
 /// The small task that writes what nobody else has written when the sending task waits.
 pub(super) struct Flusher<W: AsyncWrite + Unpin + Send + 'static> {
-    pub(super) outbox: Arc<Outbox<W>>,
-    pub(super) deadline: Option<WriteDeadline>,
+    outbox: Arc<Outbox<W>>,
+    deadline: Option<WriteDeadline>,
 }
 
-pub(super) struct WriteDeadline {
+struct WriteDeadline {
     sleep: Pin<Box<Sleep>>,
-    /// Bytes written when the deadline was set; more of them later is progress.
+    /// Bytes written when the deadline was set; more of them later is progress. [`LINGERING`]: there is none.
     written: u64,
 }
+
+/// Stands for the bytes written when both halves are gone and the deadline is that of the close. Not a field of its own:
+/// tokio allots tasks in steps of 128 bytes, and an idle link is to be small.
+const LINGERING: u64 = u64::MAX;
 
 impl<W: AsyncWrite + Unpin + Send + 'static> Future for Flusher<W> {
     type Output = ();
@@ -50,12 +54,22 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Future for Flusher<W> {
         if ended || (queue.halves == 0 && queue.is_idle()) {
             return Poll::Ready(());
         }
-        let (blocked, written) = (queue.blocked, queue.written);
-        // A link that is gone does not wait for ever for a peer that does not read.
-        let linger = if queue.halves == 0 { outbox.linger } else { None };
+        let (blocked, written, last) = (queue.blocked, queue.written, queue.halves == 0);
         drop(queue);
-        match outbox.write_deadline.or(linger) {
-            Some(after) if blocked => this.poll_deadline(after, written, cx),
+        // A link that is gone does not wait for ever for a peer that does not read, nor longer for each byte it takes.
+        if last && let Some(after) = outbox.linger {
+            if this.deadline.as_ref().is_none_or(|deadline| deadline.written != LINGERING) {
+                this.deadline = Some(WriteDeadline { sleep: Box::pin(sleep(after)), written: LINGERING });
+            }
+            return this.poll_deadline(after, cx);
+        }
+        match outbox.write_deadline {
+            Some(after) if blocked => {
+                if this.deadline.as_ref().is_none_or(|deadline| deadline.written != written) {
+                    this.deadline = Some(WriteDeadline { sleep: Box::pin(sleep(after)), written });
+                }
+                this.poll_deadline(after, cx)
+            }
             _ => {
                 this.deadline = None;
                 Poll::Pending
@@ -65,10 +79,11 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Future for Flusher<W> {
 }
 
 impl<W: AsyncWrite + Unpin + Send + 'static> Flusher<W> {
-    fn poll_deadline(&mut self, after: Duration, written: u64, cx: &mut Context<'_>) -> Poll<()> {
-        if self.deadline.as_ref().is_none_or(|deadline| deadline.written != written) {
-            self.deadline = Some(WriteDeadline { sleep: Box::pin(sleep(after)), written });
-        }
+    pub(super) fn new(outbox: Arc<Outbox<W>>) -> Self {
+        Self { outbox, deadline: None }
+    }
+
+    fn poll_deadline(&mut self, after: Duration, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(deadline) = &mut self.deadline {
             ready!(deadline.sleep.as_mut().poll(cx));
         }

@@ -36,6 +36,8 @@ pub(super) struct Queue {
     pub(super) phase: Phase,
     /// The peer has ended the stream, as far as the receiver has seen.
     pub(super) peer_ended: bool,
+    /// The link was closed with bytes in it that did not leave.
+    pub(super) lost: bool,
     /// What the codec has to say by itself. One slot: a later one takes the place of one that has not left.
     pub(super) reply: Option<Box<Reply>>,
     pub(super) flusher: FlusherState,
@@ -56,20 +58,20 @@ pub(super) enum Phase {
     Failed(Failure),
 }
 
-/// Why writing ended; the error of the first to ask, and of all that ask later.
+/// Why reading or writing ended; the error of the first to ask, and of all that ask later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(in crate::link) enum Failure {
     Os(i32),
     Kind(io::ErrorKind),
     TimedOut(Duration),
 }
 
 impl Failure {
-    pub(super) fn of(error: &io::Error) -> Self {
+    pub(in crate::link) fn of(error: &io::Error) -> Self {
         error.raw_os_error().map_or_else(|| Self::Kind(error.kind()), Self::Os)
     }
 
-    pub(super) fn error(self) -> Error {
+    pub(in crate::link) fn error(self) -> Error {
         match self {
             Self::Os(code) => io::Error::from_raw_os_error(code).into(),
             Self::Kind(kind) => io::Error::from(kind).into(),
@@ -118,6 +120,7 @@ impl Queue {
             armed: false,
             phase: Phase::Open,
             peer_ended: false,
+            lost: false,
             reply: None,
             flusher: FlusherState::None,
             sender: None,
@@ -211,6 +214,11 @@ impl Queue {
         self.queued += len;
         if self.tail.as_ref().is_none_or(Window::is_empty) {
             self.tail = Some(fed);
+        } else if len <= fed.capacity() / 2
+            && let Some(tail) = &mut self.tail
+            && tail.extend(fed.unread())
+        {
+            // A few bytes do not pin a block of their own while the writer is stuck.
         } else {
             self.seal_tail();
             self.segments.push_back(Frame::cut(&mut fed, 0..len, len));
