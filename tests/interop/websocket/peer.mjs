@@ -1,7 +1,7 @@
 // The `ws` package as a peer: `peer.mjs client|server scenario|echo|goodbye PORT plain|deflate`.
 //
 // A server prints `ready` once it listens. `scenario` and `goodbye` serve one connection and end with 0 when all was
-// right; `echo` goes on until it is ended.
+// right; `echo` goes on until it is ended. A client takes a URL in place of the port too.
 import WebSocket, { WebSocketServer } from "ws";
 import { farewell, payload, same, scenario, text } from "./scenario.mjs";
 
@@ -69,7 +69,7 @@ function fail(error) {
 
 setTimeout(() => part !== "echo" && fail(new Error("not done in 60 s")), 60_000).unref();
 if (role === "client") {
-  const ws = new WebSocket(`ws://127.0.0.1:${port}/`, { perMessageDeflate });
+  const ws = new WebSocket(port.includes("/") ? port : `ws://127.0.0.1:${port}/`, { perMessageDeflate });
   if (part === "echo") {
     ws.on("error", fail);
     ws.on("message", (data, binary) => ws.send(data, { binary }));
