@@ -49,7 +49,11 @@ function finish(code, message) {
   if (over) return;
   over = true;
   if (message) console.error(message);
-  browser?.kill("SIGKILL");
+  if (browser?.pid) {
+    try {
+      process.kill(-browser.pid, "SIGKILL"); // Debian's is a script that starts the browser: the whole group
+    } catch {} // gone already
+  }
   setTimeout(() => {
     rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
     process.exit(code);
@@ -75,9 +79,10 @@ server.listen(0, "127.0.0.1", () => {
     process.env.CHROMIUM ?? "chromium-headless-shell",
     ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
       `--user-data-dir=${profile}`, "--remote-debugging-port=0", `http://127.0.0.1:${server.address().port}/`],
-    { stdio: ["ignore", "ignore", "ignore"] },
+    { stdio: "ignore", detached: true },
   );
   browser.on("error", (error) => finish(1, error));
   browser.on("exit", (code) => finish(1, `the browser ended with ${code}`));
 });
+process.on("SIGTERM", () => finish(1, "ended from outside"));
 setTimeout(() => finish(1, "not done in 60 s"), 60_000);

@@ -80,8 +80,13 @@ class Processes:
     def finish(self):
         for process in self.all:
             if process.poll() is None:
+                process.terminate()
+        for process in self.all:
+            try:
+                process.wait(2)  # time for browser.mjs to take the browser with it
+            except subprocess.TimeoutExpired:
                 process.kill()
-            process.wait()
+                process.wait()
 
 
 def ends(process, name, limit=CASE_LIMIT):
