@@ -108,6 +108,14 @@ fn mistakes_get_an_answer_that_helps() {
     assert!(answer.len() < 2000 && !answer.contains('\u{1b}'), "peer text is escaped and cut: {answer}");
 }
 
+#[test]
+fn a_quoted_word_that_looks_like_options_is_written_so_that_it_is_read_back() {
+    for text in ["exec:a 'b?framing=length'", "exec:a \"?max-message-size=1\"", "exec:a b\\?framing='x'"] {
+        let endpoint = parsed(text);
+        assert_eq!(endpoint.to_string().parse(), Ok(endpoint), "{text}");
+    }
+}
+
 fn endpoints() -> impl Strategy<Value = Endpoint> {
     let host = prop_oneof![
         "[a-z0-9.-]{1,20}",

@@ -37,6 +37,7 @@ pub(super) fn split(text: &str) -> Result<Vec<String>, EndpointError> {
                         Some('"') => break,
                         Some('\\') => match chars.next() {
                             None => return Err(EndpointError::UnclosedQuote { quote: '"' }),
+                            Some('\0') => return Err(EndpointError::Nul),
                             Some(char @ ('"' | '\\' | '$' | '`')) => word.push(char),
                             Some(char) => word.extend(['\\', char]),
                         },
@@ -72,9 +73,10 @@ fn finish(words: &mut Vec<String>, word: &mut Option<String>, plain: &mut bool) 
     Ok(())
 }
 
-/// Writes `word` so that [`split`] reads it back as one word.
+/// Writes `word` so that [`split`] reads it back as one word. A question mark is quoted lest what stands behind it be
+/// taken for misplaced options.
 pub(super) fn quote(word: &str) -> String {
-    let safe = |char: char| char.is_ascii_alphanumeric() || "-_./:=@%+,?#~^[]{}!*$()".contains(char);
+    let safe = |char: char| char.is_ascii_alphanumeric() || "-_./:=@%+,#~^[]{}!*$()".contains(char);
     if !word.is_empty() && word.chars().all(safe) {
         word.to_owned()
     } else {
@@ -98,6 +100,14 @@ mod tests {
             ("a '|' b", vec!["a", "|", "b"]),
         ] {
             assert_eq!(split(text).unwrap(), words, "{text}");
+        }
+    }
+
+    /// Found by fuzzing: behind a backslash in double quotes it was let through.
+    #[test]
+    fn nul_is_refused_wherever_it_stands() {
+        for text in ["\0", "a\0", "'\0'", "\"\0\"", "\"\\\0\"", "\\\0"] {
+            assert!(matches!(split(text), Err(EndpointError::Nul)), "{text:?}");
         }
     }
 

@@ -16,6 +16,8 @@
 mod accept;
 #[cfg(all(feature = "net", unix))]
 pub mod child;
+#[cfg(feature = "net")]
+mod halves;
 pub mod memory;
 #[cfg(feature = "net")]
 pub mod stdio;

@@ -258,16 +258,6 @@ impl TcpReader {
     }
 }
 
-impl AsyncRead for TcpReader {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.half).poll_read(cx, buffer)
-    }
-}
-
 /// The sending half of a TCP connection. Shutting it down, or dropping it, tells the peer that no more comes.
 #[derive(Debug)]
 pub struct TcpWriter {
@@ -284,31 +274,7 @@ impl TcpWriter {
     }
 }
 
-impl AsyncWrite for TcpWriter {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.half).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.half).poll_write_vectored(cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.half).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.half).poll_shutdown(cx)
-    }
-}
+super::halves::by_half!(TcpReader, TcpWriter);
 
 /// A TCP listener.
 #[derive(Debug)]

@@ -135,47 +135,13 @@ impl UnixReader {
     }
 }
 
-impl AsyncRead for UnixReader {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.half).poll_read(cx, buffer)
-    }
-}
-
 /// The sending half of a Unix socket. Shutting it down, or dropping it, tells the peer that no more comes.
 #[derive(Debug)]
 pub struct UnixWriter {
     half: OwnedWriteHalf,
 }
 
-impl AsyncWrite for UnixWriter {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.half).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.half).poll_write_vectored(cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.half).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.half).poll_shutdown(cx)
-    }
-}
+super::halves::by_half!(UnixReader, UnixWriter);
 
 /// A Unix listener. Its socket file is removed when it is dropped, unless something else stands there by then.
 #[derive(Debug)]
