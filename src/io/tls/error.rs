@@ -33,6 +33,11 @@ pub enum TlsError {
         "the peer's certificate is signed by nobody who is trusted here: name the authority that signed it (ca)"
     )]
     UnknownCa,
+    /// A signature does not verify, such as that of an authority that was made anew under the same name.
+    #[error(
+        "a signature of the peer's certificate does not verify: was its authority made anew under the same name?"
+    )]
+    BadSignature,
     /// The certificate has been revoked.
     #[error("the peer's certificate has been revoked")]
     Revoked,
@@ -171,6 +176,7 @@ impl TlsError {
             C::NotValidYet | C::NotValidYetContext { .. } => Self::NotYetValid,
             C::Revoked => Self::Revoked,
             C::UnknownIssuer => Self::UnknownCa,
+            C::BadSignature => Self::BadSignature,
             C::NotValidForNameContext { expected, presented } => {
                 let presented =
                     if presented.is_empty() { "no name".to_owned() } else { presented.join(", ") };
