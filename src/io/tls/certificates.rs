@@ -131,7 +131,10 @@ impl ServerCertificate {
         let done = loaded.map(|certified| current.certified = Arc::new(certified));
         drop(current);
         if let Some(on_reload) = &self.on_reload {
-            on_reload(done.as_ref().map(|()| ()));
+            on_reload(match &done {
+                Ok(()) => Ok(()),
+                Err(error) => Err(error),
+            });
         }
         done
     }

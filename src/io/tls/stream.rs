@@ -49,9 +49,8 @@ impl Session {
 /// enough to deliver first. No bytes at all is the end of the stream.
 fn feed(connection: &mut Connection, bytes: &[u8]) -> Result<usize, TlsError> {
     let mut rest = bytes;
-    loop {
-        // Once it has enough to deliver it takes no more, which is an error of kind `Other`.
-        let Ok(taken) = connection.read_tls(&mut rest) else { break };
+    // Once it has enough to deliver it takes no more, which is an error of kind `Other`.
+    while let Ok(taken) = connection.read_tls(&mut rest) {
         connection.process_new_packets().map_err(TlsError::from_rustls)?;
         if rest.is_empty() || taken == 0 {
             break;
