@@ -6,6 +6,7 @@
 //! stdio:                     this process's own stdin and stdout
 //! exec:COMMAND ARGS          a child process, started anew for each connection; words and quotes as in a shell, no shell
 //! tcp://HOST:PORT            TCP; IPv6 addresses in brackets
+//! tls://HOST:PORT            TLS over TCP, with the options ca, cert, key, client-ca, pin, server-name, min-version, alpn
 //! unix:PATH                  a Unix socket; % ? and control characters in the path are written %XX
 //! unix:@NAME                 an abstract one, which is in no file system (Linux)
 //! demo:                      a small MCP server inside this program
@@ -26,11 +27,13 @@ use std::{
 mod error;
 mod size;
 mod suggestion;
+mod tls;
 mod words;
 
 pub use error::EndpointError;
 pub use size::{Size, SizeError};
 use suggestion::{did_you_mean, nearest, no_scheme, shown, unknown_scheme};
+pub use tls::TlsAddress;
 
 /// One end of a connection: where it is and how its bytes are cut into messages.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -63,6 +66,11 @@ pub enum Address {
         /// Port. 0 asks the system for a free one, which only makes sense for listening.
         port: u16,
     },
+    /// A TCP port that speaks TLS.
+    Tls(
+        /// Where, and how it is made safe.
+        Box<TlsAddress>,
+    ),
     /// A Unix socket.
     Unix(
         /// Path of the socket; an abstract name stands behind a NUL byte.
@@ -132,13 +140,14 @@ impl Endpoint {
         Self { address, framing: None, max_message_size: None }
     }
 
-    /// The scheme: `stdio`, `exec`, `tcp`, `unix`, `demo` or `echo`.
+    /// The scheme: `stdio`, `exec`, `tcp`, `tls`, `unix`, `demo` or `echo`.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
         match self.address {
             Address::Stdio => "stdio",
             Address::Exec(_) => "exec",
             Address::Tcp { .. } => "tcp",
+            Address::Tls(_) => "tls",
             Address::Unix(_) => "unix",
             Address::Demo => "demo",
             Address::Echo => "echo",
@@ -156,10 +165,17 @@ impl Endpoint {
             options.push_str("max-message-size=");
             options.push_str(&Size(size).to_string());
         }
+        if let Address::Tls(tls) = &self.address {
+            for (name, value) in tls.typed() {
+                options.push(if options.is_empty() { '?' } else { '&' });
+                options.push_str(&format!("{name}={value}"));
+            }
+        }
         options
     }
 
     fn parse_options(mut self, options: &str) -> Result<Self, EndpointError> {
+        let mut seen = Vec::new();
         for option in options.split('&') {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
             match name {
@@ -177,13 +193,20 @@ impl Endpoint {
                     Size(0) => return Err(EndpointError::ZeroSize),
                     Size(size) => self.max_message_size = Some(size),
                 },
-                _ => {
-                    return Err(EndpointError::UnknownOption {
-                        hint: did_you_mean(nearest(name, &["framing", "max-message-size"])),
-                        option: shown(name),
-                    });
-                }
+                _ => match &mut self.address {
+                    Address::Tls(tls) => tls.option(name, value, &mut seen)?,
+                    _ => {
+                        return Err(EndpointError::UnknownOption {
+                            hint: did_you_mean(nearest(name, &["framing", "max-message-size"])),
+                            option: shown(name),
+                            known: "framing, max-message-size",
+                        });
+                    }
+                },
             }
+        }
+        if let Address::Tls(tls) = &self.address {
+            tls.check()?;
         }
         Ok(self)
     }
@@ -213,6 +236,10 @@ impl FromStr for Endpoint {
             "demo" => bare(body, "demo", Address::Demo)?,
             "echo" => bare(body, "echo", Address::Echo)?,
             "tcp" => tcp(body)?,
+            "tls" => {
+                let (host, port) = host_and_port(body, "tls")?;
+                Address::Tls(Box::new(TlsAddress::new(host, port)))
+            }
             "unix" => unix(body)?,
             _ => return Err(unknown_scheme(head, text)),
         };
@@ -238,10 +265,18 @@ impl fmt::Display for Endpoint {
                 }
                 Ok(())
             }
-            Address::Tcp { host, port } if host.contains(':') => write!(f, "tcp://[{host}]:{port}{options}"),
-            Address::Tcp { host, port } => write!(f, "tcp://{host}:{port}{options}"),
+            Address::Tcp { host, port } => write_host(f, "tcp", host, *port, &options),
+            Address::Tls(tls) => write_host(f, "tls", &tls.host, tls.port, &options),
             Address::Unix(path) => write!(f, "unix:{}{options}", escaped(path)),
         }
+    }
+}
+
+fn write_host(f: &mut fmt::Formatter<'_>, scheme: &str, host: &str, port: u16, options: &str) -> fmt::Result {
+    if host.contains(':') {
+        write!(f, "{scheme}://[{host}]:{port}{options}")
+    } else {
+        write!(f, "{scheme}://{host}:{port}{options}")
     }
 }
 
@@ -267,6 +302,10 @@ fn command(text: &str) -> Result<Vec<OsString>, EndpointError> {
 }
 
 fn tcp(body: &str) -> Result<Address, EndpointError> {
+    host_and_port(body, "tcp").map(|(host, port)| Address::Tcp { host, port })
+}
+
+fn host_and_port(body: &str, scheme: &'static str) -> Result<(String, u16), EndpointError> {
     let rest = body.strip_prefix("//").unwrap_or(body);
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     let (host, port) = match rest.strip_prefix('[') {
@@ -287,7 +326,7 @@ fn tcp(body: &str) -> Result<Address, EndpointError> {
             let port = match after.strip_prefix(':') {
                 Some(port) => port,
                 None if after.is_empty() => "",
-                None => return Err(EndpointError::Trailing { extra: shown(after), scheme: "tcp" }),
+                None => return Err(EndpointError::Trailing { extra: shown(after), scheme }),
             };
             (host, port)
         }
@@ -301,7 +340,7 @@ fn tcp(body: &str) -> Result<Address, EndpointError> {
         }
     };
     if host.is_empty() {
-        return Err(EndpointError::MissingHost);
+        return Err(EndpointError::MissingHost { scheme });
     }
     let wrong = |char: char| char.is_whitespace() || char.is_control() || "/\\@#[]%".contains(char);
     if !rest.starts_with('[') && host.contains(wrong) {
@@ -310,16 +349,14 @@ fn tcp(body: &str) -> Result<Address, EndpointError> {
     }
     if port.is_empty() {
         let host = if rest.starts_with('[') { format!("[{}]", shown(host)) } else { shown(host) };
-        return Err(EndpointError::MissingPort { host });
+        return Err(EndpointError::MissingPort { scheme, host });
     }
     if let Some((_, path)) = port.split_once('/') {
-        return Err(EndpointError::Trailing { extra: shown(&format!("/{path}")), scheme: "tcp" });
+        return Err(EndpointError::Trailing { extra: shown(&format!("/{path}")), scheme });
     }
     match port.parse() {
         // `parse` would also take "+80".
-        Ok(number) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Ok(Address::Tcp { host: host.to_owned(), port: number })
-        }
+        Ok(number) if port.bytes().all(|byte| byte.is_ascii_digit()) => Ok((host.to_owned(), number)),
         _ => Err(EndpointError::BadPort { port: shown(port) }),
     }
 }
@@ -390,8 +427,12 @@ fn path_from(bytes: Vec<u8>) -> Result<PathBuf, EndpointError> {
     String::from_utf8(bytes).map(PathBuf::from).map_err(|_| EndpointError::BadEscape)
 }
 
+fn path_bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_encoded_bytes()
+}
+
 fn escaped(path: &Path) -> String {
-    let bytes = path.as_os_str().as_encoded_bytes();
+    let bytes = path_bytes(path);
     let (mut text, bytes) = match bytes.strip_prefix(b"\0") {
         Some(name) => ("@".to_owned(), name),
         None => (String::new(), bytes),

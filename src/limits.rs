@@ -71,6 +71,16 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a TCP or Unix connect may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a TLS handshake may take, from the first byte to the last: a few round trips, and 10 s of them on a bad line.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// TLS handshakes that one listener has under way; further connections wait in the system's queue. Each takes some
+/// 10 KiB, so strangers hold at most a few MiB.
+pub const TLS_HANDSHAKES_AT_ONCE: usize = 256;
+
+/// How long the files of a certificate are believed not to have changed: a handshake later than that looks again.
+pub const TLS_CERTIFICATE_CHECK: Duration = Duration::from_secs(1);
+
 /// Bytes that one direction of an in-memory pair holds: 1 MiB.
 pub const MEMORY_QUEUE_BYTES: usize = 1024 * 1024;
 

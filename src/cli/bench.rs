@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{exit::Failure, quantity};
 
+mod certificate;
 mod chart;
 mod load;
 mod machine;
@@ -64,13 +65,14 @@ enum Transport {
     Stdio,
     Unix,
     Tcp,
+    Tls,
 }
 
 impl Transport {
     const ALL: &'static [Self] = if cfg!(unix) {
-        &[Self::Memory, Self::Stdio, Self::Unix, Self::Tcp]
+        &[Self::Memory, Self::Stdio, Self::Unix, Self::Tcp, Self::Tls]
     } else {
-        &[Self::Memory, Self::Stdio, Self::Tcp]
+        &[Self::Memory, Self::Stdio, Self::Tcp, Self::Tls]
     };
 
     fn name(self) -> &'static str {
@@ -79,6 +81,7 @@ impl Transport {
             Self::Stdio => "stdio",
             Self::Unix => "unix",
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
         }
     }
 }

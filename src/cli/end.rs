@@ -17,7 +17,7 @@ use framewire::{
     },
     endpoint::Framing,
     error::{Rejection, Violation},
-    io::{memory, stdio, tcp},
+    io::{memory, stdio, tcp, tls},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -143,6 +143,7 @@ pub(crate) enum AnyReader {
     #[cfg(unix)]
     Child(child::ChildReader),
     Tcp(tcp::TcpReader),
+    Tls(tls::TlsReader),
     #[cfg(unix)]
     Unix(unix::UnixReader),
     Memory(memory::MemoryReader),
@@ -155,6 +156,7 @@ pub(crate) enum AnyWriter {
     #[cfg(unix)]
     Child(child::ChildWriter),
     Tcp(tcp::TcpWriter),
+    Tls(tls::TlsWriter),
     #[cfg(unix)]
     Unix(unix::UnixWriter),
     Memory(memory::MemoryWriter),
@@ -168,6 +170,7 @@ macro_rules! each {
             #[cfg(unix)]
             $of::Child($end) => $call,
             $of::Tcp($end) => $call,
+            $of::Tls($end) => $call,
             #[cfg(unix)]
             $of::Unix($end) => $call,
             $of::Memory($end) => $call,

@@ -20,6 +20,7 @@ mod serve;
 mod session;
 mod signals;
 mod tap;
+mod tls;
 
 use exit::Failure;
 
@@ -54,6 +55,7 @@ Endpoints:
   exec:COMMAND ARGS        a child process per connection; quotes as in a shell, but no shell
                            (or '-- COMMAND ARGS' at the end of the line)
   tcp://HOST:PORT          TCP; IPv6 addresses in brackets
+  tls://HOST:PORT          TLS over TCP
   unix:PATH                a Unix socket; unix:@NAME an abstract one (Linux)
   demo:                    a small MCP server inside this program
   echo:                    sends each message back
@@ -62,6 +64,14 @@ Options of an endpoint:
   ?framing=length          a big-endian length of four bytes before each message
   ?framing=content-length  a Content-Length header before each message
   ?max-message-size=64KiB  a limit for this endpoint alone
+  ?cert=FILE&key=FILE      tls: this end's certificate and key, PEM; needed for listening,
+                           loaded again when they change and on SIGHUP
+  ?ca=FILE                 tls, connecting: whom to trust instead of the system's authorities
+  ?client-ca=FILE          tls, listening: let in only clients whom these vouch for
+  ?pin=SHA256[,...]        tls, connecting: the server's public key must be one of these (base64)
+  ?server-name=NAME        tls, connecting: the name to expect in the certificate
+  ?min-version=1.2         tls: accept TLS 1.2, too
+  ?alpn=NAME[,...]         tls: application protocols
   They follow the endpoint, joined by '&'; for exec they stand before the colon:
   exec?framing=length:COMMAND
 

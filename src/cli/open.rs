@@ -13,12 +13,13 @@ use framewire::{
     endpoint::{Address, Endpoint},
     io::{
         stdio::{self, Stdin, Stdout},
-        tcp,
+        tcp, tls,
     },
     link::LinkConfig,
 };
+use tracing::warn;
 #[cfg(unix)]
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 #[cfg(unix)]
 use super::log;
@@ -26,6 +27,7 @@ use super::{
     builtin::{self, Builtin},
     end::{AnyCodec, AnyLink, AnyReader, AnyWriter},
     exit::Failure,
+    tls as settings,
 };
 
 /// How long a connect or the start of a connection may take.
@@ -62,6 +64,7 @@ enum Kind {
     /// Serves once.
     Stdio(bool),
     Tcp(tcp::Listener),
+    Tls(Box<tls::Listener>),
     #[cfg(unix)]
     Unix(unix::Listener),
 }
@@ -89,12 +92,21 @@ impl Listener {
                 }
                 Kind::Tcp(listener)
             }
+            Address::Tls(address) => {
+                let settings = settings::server(endpoint, address)?;
+                let host = address.host.as_str();
+                let listener = tls::Listener::bind((host, address.port), settings).await.map_err(cannot)?;
+                if let (Ok(bound), Address::Tls(address)) = (listener.local_addr(), &mut named.address) {
+                    address.port = bound.port();
+                }
+                Kind::Tls(Box::new(listener))
+            }
             #[cfg(unix)]
             Address::Unix(path) => Kind::Unix(unix::Listener::bind(path).map_err(cannot)?),
             _ => {
                 let scheme = endpoint.scheme();
                 return Err(Failure::usage(format!(
-                    "{scheme}: cannot listen; stdio:, tcp://HOST:PORT and unix:PATH can (did you mean --connect {endpoint}?)"
+                    "{scheme}: cannot listen; stdio:, tcp://HOST:PORT, tls://HOST:PORT and unix:PATH can (did you mean --connect {endpoint}?)"
                 )));
             }
         };
@@ -120,6 +132,15 @@ impl Listener {
                 let (reader, writer) = (AnyReader::Tcp(reader), AnyWriter::Tcp(writer));
                 (Link::with_config(codec, reader, writer, self.config.clone()), peer.to_string())
             }
+            Kind::Tls(listener) => loop {
+                match listener.accept_any().await? {
+                    (peer, Ok((reader, writer))) => {
+                        let link = Link::pair(codec, AnyReader::Tls(reader), AnyWriter::Tls(writer));
+                        break (link, peer.to_string());
+                    }
+                    (peer, Err(error)) => warn!(peer = peer.to_string(), "refused: {error}"),
+                }
+            },
             #[cfg(unix)]
             Kind::Unix(listener) => {
                 let (reader, writer, peer) = listener.accept().await?;
@@ -161,8 +182,15 @@ pub(crate) async fn connect(endpoint: &Endpoint, max: usize, connection: u64) ->
     let _ = connection;
     let link = match &endpoint.address {
         Address::Stdio => any_stdio(codec).map_err(|error| Failure::runtime(format!("stdio: {error}")))?,
-        Address::Tcp { port: 0, .. } => {
-            return Err(Failure::usage(format!("{endpoint}: port 0 can only be listened on")));
+        Address::Tcp { port: 0, .. } => return Err(no_port(endpoint)),
+        Address::Tls(address) if address.port == 0 => return Err(no_port(endpoint)),
+        Address::Tls(address) => {
+            let settings = settings::client(endpoint, address)?;
+            let options = tcp::TcpOptions::default().connect_timeout(CONNECT_TIMEOUT);
+            let (reader, writer) = tls::connect(&address.host, address.port, &settings, &options)
+                .await
+                .map_err(|error| cannot(&error))?;
+            Link::pair(codec, AnyReader::Tls(reader), AnyWriter::Tls(writer))
         }
         Address::Tcp { host, port } => {
             let options = tcp::TcpOptions::default().connect_timeout(CONNECT_TIMEOUT);
@@ -235,8 +263,15 @@ fn listening(error: &io::Error) -> String {
     }
 }
 
+fn no_port(endpoint: &Endpoint) -> Failure {
+    Failure::usage(format!("{endpoint}: port 0 can only be listened on"))
+}
+
 fn connecting(error: &io::Error) -> String {
     use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied, TimedOut};
+    if let Some(error) = tls::TlsError::of_io(error) {
+        return error.to_string();
+    }
     match error.kind() {
         ConnectionRefused => "connection refused: nothing listens there. Is the server running?".into(),
         NotFound => "there is no such socket. Is the server running?".into(),

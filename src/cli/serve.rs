@@ -9,7 +9,7 @@ use framewire::{
     Link,
     codec::Newline,
     endpoint::{Address, Endpoint},
-    io::tcp,
+    io::{tcp, tls},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -81,6 +81,15 @@ async fn serve(arguments: &Arguments) -> Result<(), Failure> {
         Address::Stdio => echo(open::stdio(Newline::new()).map_err(Failure::runtime)?).await,
         Address::Tcp { host, port } => {
             let listener = tcp::Listener::bind((host.as_str(), *port)).await.map_err(Failure::runtime)?;
+            super::print(&listener.local_addr().map_err(Failure::runtime)?.port().to_string())?;
+            let accepted = tokio::time::timeout(ACCEPT_TIMEOUT, listener.accept()).await.map_err(late)?;
+            let (reader, writer, _) = accepted.map_err(Failure::runtime)?;
+            echo(Link::pair(Newline::new(), reader, writer)).await;
+        }
+        Address::Tls(address) => {
+            let settings = super::tls::server(&arguments.endpoint, address)?;
+            let bind = tls::Listener::bind((address.host.as_str(), address.port), settings);
+            let mut listener = bind.await.map_err(Failure::runtime)?;
             super::print(&listener.local_addr().map_err(Failure::runtime)?.port().to_string())?;
             let accepted = tokio::time::timeout(ACCEPT_TIMEOUT, listener.accept()).await.map_err(late)?;
             let (reader, writer, _) = accepted.map_err(Failure::runtime)?;

@@ -7,7 +7,9 @@ use super::SizeError;
 #[non_exhaustive]
 pub enum EndpointError {
     /// The text is empty.
-    #[error("an endpoint is needed: stdio:, exec:COMMAND, tcp://HOST:PORT, unix:PATH, demo: or echo:")]
+    #[error(
+        "an endpoint is needed: stdio:, exec:COMMAND, tcp://HOST:PORT, tls://HOST:PORT, unix:PATH, demo: or echo:"
+    )]
     Empty,
     /// No scheme stands before a colon.
     #[error("'{text}' has no scheme{hint}")]
@@ -18,7 +20,7 @@ pub enum EndpointError {
         hint: String,
     },
     /// The scheme is none that is known.
-    #[error("unknown scheme '{scheme}' (known: stdio, exec, tcp, unix, demo, echo){hint}")]
+    #[error("unknown scheme '{scheme}' (known: stdio, exec, tcp, tls, unix, demo, echo){hint}")]
     UnknownScheme {
         /// The scheme.
         scheme: String,
@@ -27,18 +29,23 @@ pub enum EndpointError {
     },
     /// The scheme is reserved for a transport that this version does not have.
     #[error(
-        "'{scheme}' is reserved but not built into this version (there are stdio, exec, tcp, unix, demo and echo)"
+        "'{scheme}' is reserved but not built into this version (there are stdio, exec, tcp, tls, unix, demo and echo)"
     )]
     NotBuiltIn {
         /// The scheme.
         scheme: &'static str,
     },
-    /// A TCP endpoint without a host.
-    #[error("a host is missing: tcp://HOST:PORT, for example tcp://127.0.0.1:9110")]
-    MissingHost,
-    /// A TCP endpoint without a port.
-    #[error("a port is missing: tcp://{host}:PORT")]
+    /// A TCP or TLS endpoint without a host.
+    #[error("a host is missing: {scheme}://HOST:PORT, for example {scheme}://127.0.0.1:9110")]
+    MissingHost {
+        /// The scheme.
+        scheme: &'static str,
+    },
+    /// A TCP or TLS endpoint without a port.
+    #[error("a port is missing: {scheme}://{host}:PORT")]
     MissingPort {
+        /// The scheme.
+        scheme: &'static str,
         /// The host.
         host: String,
     },
@@ -97,8 +104,10 @@ pub enum EndpointError {
         options: String,
     },
     /// An option that no endpoint, or not this one, has.
-    #[error("unknown option '{option}' (known: framing, max-message-size){hint}")]
+    #[error("unknown option '{option}' (known: {known}){hint}")]
     UnknownOption {
+        /// Those that this endpoint has.
+        known: &'static str,
         /// The option.
         option: String,
         /// What was probably meant, ready to be appended.
@@ -109,6 +118,32 @@ pub enum EndpointError {
     RepeatedOption {
         /// The option.
         option: &'static str,
+    },
+    /// An option without its value.
+    #[error("option '{option}' needs a value: {option}=…")]
+    MissingValue {
+        /// The option.
+        option: &'static str,
+    },
+    /// A certificate without its key, or the other way round.
+    #[error("{option}=FILE needs {missing}=FILE as well (the same file, when it holds both)")]
+    Lonely {
+        /// What is there.
+        option: &'static str,
+        /// What is not.
+        missing: &'static str,
+    },
+    /// A pin that is none.
+    #[error("'{pin}' is no pin: the base64 of the SHA-256 of the server's public key is, 44 characters")]
+    BadPin {
+        /// As written.
+        pin: String,
+    },
+    /// A version of TLS that is not offered.
+    #[error("'{version}' is no version that min-version can be: 1.2 and 1.3 are")]
+    BadTlsVersion {
+        /// As written.
+        version: String,
     },
     /// A framing that is none that is known.
     #[error("unknown framing '{framing}' (known: newline, length, content-length){hint}")]

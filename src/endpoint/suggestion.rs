@@ -2,11 +2,10 @@
 
 use super::{EndpointError, tcp};
 
-const SCHEMES: [&str; 6] = ["stdio", "exec", "tcp", "unix", "demo", "echo"];
+const SCHEMES: [&str; 7] = ["stdio", "exec", "tcp", "tls", "unix", "demo", "echo"];
 
 /// Schemes that are named in the design and not built yet, so that they get an honest answer.
-const RESERVED: [&str; 14] = [
-    "tls",
+const RESERVED: [&str; 13] = [
     "ws",
     "wss",
     "http",
@@ -29,6 +28,7 @@ pub(super) fn no_scheme(text: &str) -> EndpointError {
     } else if SCHEMES.contains(&text) {
         match text {
             "tcp" => ": did you mean tcp://HOST:PORT?".to_owned(),
+            "tls" => ": did you mean tls://HOST:PORT?".to_owned(),
             "unix" => ": did you mean unix:PATH?".to_owned(),
             "exec" => ": did you mean exec:COMMAND ARGS?".to_owned(),
             _ => format!(": did you mean {text}:?"),

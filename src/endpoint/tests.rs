@@ -51,6 +51,29 @@ fn options_are_read() {
 }
 
 #[test]
+fn tls_options_are_read() {
+    const PIN: &str = "0/+AqW5Q4mFCSSDgYSS5xwhhrTsA+9HtWLxEVSWzbG0=";
+    let text = format!(
+        "tls://[::1]:9443?framing=length&ca=/etc/ca%26.pem&cert=c.pem&key=k.pem&pin={PIN},sha256//{PIN}&server-name=h.example&min-version=1.2&alpn=mcp,x%2Cy&client-ca=d"
+    );
+    let endpoint = parsed(&text);
+    let Address::Tls(tls) = &endpoint.address else { panic!("{endpoint:?}") };
+    assert_eq!((tls.host.as_str(), tls.port, endpoint.framing), ("::1", 9443, Some(Framing::Length)));
+    assert_eq!(tls.ca.as_deref(), Some(Path::new("/etc/ca&.pem")));
+    assert_eq!(
+        (tls.cert.as_deref(), tls.key.as_deref()),
+        (Some(Path::new("c.pem")), Some(Path::new("k.pem")))
+    );
+    assert_eq!(tls.client_ca.as_deref(), Some(Path::new("d")));
+    assert_eq!(tls.pins, [PIN.to_owned(), format!("sha256//{PIN}")]);
+    assert_eq!(tls.server_name.as_deref(), Some("h.example"));
+    assert!(tls.allow_tls_1_2);
+    assert_eq!(tls.alpn, ["mcp", "x,y"]);
+    assert_eq!(parsed(&endpoint.to_string()), endpoint);
+    assert_eq!(parsed("tls://h:1?min-version=1.3"), parsed("tls://h:1"));
+}
+
+#[test]
 fn mistakes_get_an_answer_that_helps() {
     for (text, answer) in [
         ("", "an endpoint is needed"),
@@ -69,6 +92,20 @@ fn mistakes_get_an_answer_that_helps() {
         ("ws://h:1", "'ws' is reserved but not built into this version"),
         ("https://h/mcp", "'https' is reserved"),
         ("kafka://h/topic", "'kafka' is reserved"),
+        ("tls://h", "a port is missing: tls://h:PORT"),
+        ("tls://:1", "a host is missing: tls://HOST:PORT"),
+        ("tls", "did you mean tls://HOST:PORT?"),
+        ("tls://h:1/x", "does not belong to a tls endpoint"),
+        ("tls://h:1?cert=a", "cert=FILE needs key=FILE"),
+        ("tls://h:1?key=a", "key=FILE needs cert=FILE"),
+        ("tls://h:1?ca=", "option 'ca' needs a value"),
+        ("tls://h:1?ca=a&ca=b", "'ca' is given twice"),
+        ("tls://h:1?pin=abc", "'abc' is no pin"),
+        ("tls://h:1?min-version=1.1", "1.2 and 1.3 are"),
+        ("tls://h:1?alpn=mcp,,x", "option 'alpn' needs a value"),
+        ("tls://h:1?server_name=x", "did you mean server-name?"),
+        ("tls://h:1?insecure=true", "unknown option 'insecure'"),
+        ("tcp://h:1?ca=x", "unknown option 'ca' (known: framing, max-message-size)"),
         ("tcp://h", "a port is missing: tcp://h:PORT"),
         ("tcp://[::1]", "a port is missing: tcp://[::1]:PORT"),
         ("tcp://:80", "a host is missing"),
@@ -127,6 +164,25 @@ fn endpoints() -> impl Strategy<Value = Endpoint> {
         Just(Address::Demo),
         Just(Address::Echo),
         (host, any::<u16>()).prop_map(|(host, port)| Address::Tcp { host, port }),
+        (
+            "[a-z0-9.-]{1,20}",
+            any::<u16>(),
+            proptest::option::of("[^\0]{1,12}"),
+            proptest::option::of("[^\0]{1,12}"),
+            proptest::collection::vec("[^\0]{1,8}", 0..3)
+        )
+            .prop_map(|(host, port, ca, server_name, alpn)| {
+                let (cert, key) = (ca.clone().map(PathBuf::from), ca.clone().map(PathBuf::from));
+                let ca = ca.map(PathBuf::from);
+                Address::Tls(Box::new(TlsAddress {
+                    ca,
+                    cert,
+                    key,
+                    server_name,
+                    alpn,
+                    ..TlsAddress::new(host, port)
+                }))
+            }),
         "[^\0]{1,25}".prop_map(|path| Address::Unix(path.into())),
         "[^\0]{1,25}".prop_map(|name| {
             let mark = if cfg!(target_os = "linux") { "\0" } else { "" };

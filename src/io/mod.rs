@@ -7,6 +7,7 @@
 //! | [`stdio`] | standard input and output of this process | the parent closes its end |
 //! | `child` (Unix) | standard output and input of a child process | the child closes its output |
 //! | [`tcp`] | halves of a TCP connection | the peer shuts down its half |
+//! | `tls` (feature `tls`) | halves of a TLS connection over TCP | the peer says so by close_notify |
 //! | [`unix`] | halves of a Unix stream socket | the peer shuts down its half |
 //!
 //! Nothing here knows about messages. Uses limits and the operating system; [`Link`](crate::Link) and the transports
@@ -23,6 +24,8 @@ pub mod memory;
 pub mod stdio;
 #[cfg(feature = "net")]
 pub mod tcp;
+#[cfg(feature = "tls")]
+pub mod tls;
 #[cfg(all(feature = "net", unix))]
 pub mod unix;
 #[cfg(all(feature = "net", unix))]

@@ -248,6 +248,12 @@ impl TcpReader {
         self.half.local_addr()
     }
 
+    /// The socket itself, for what needs no turn at it.
+    #[cfg(feature = "tls")]
+    pub(super) fn socket(&self) -> &TcpStream {
+        self.half.as_ref()
+    }
+
     /// The stream again, from both halves of it.
     ///
     /// # Errors
@@ -271,6 +277,14 @@ impl TcpWriter {
     /// When the connection is gone.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.half.peer_addr()
+    }
+}
+
+#[cfg(feature = "tls")]
+impl TcpWriter {
+    /// The socket itself, for what needs no turn at it.
+    pub(super) fn socket(&self) -> &TcpStream {
+        self.half.as_ref()
     }
 }
 

@@ -8,6 +8,7 @@
 //! | [`StdioTransport`] | newline | own [`Stdin`](crate::io::stdio::Stdin) / [`Stdout`](crate::io::stdio::Stdout) |
 //! | [`ChildTransport`] | newline (any) | a child's [stdout](crate::io::child::ChildReader) / [stdin](crate::io::child::ChildWriter) |
 //! | [`TcpTransport`] | length prefix (any) | [`TcpReader`](crate::io::tcp::TcpReader) / [`TcpWriter`](crate::io::tcp::TcpWriter) |
+//! | `TlsTransport` (feature `tls`) | length prefix (any) | `TlsReader` / `TlsWriter` of `io::tls` |
 //! | [`UnixTransport`] | length prefix (any) | [`UnixReader`](crate::io::unix::UnixReader) / [`UnixWriter`](crate::io::unix::UnixWriter) |
 //! | [`MemoryTransport`] | whole | a pair of queues in memory |
 //! | any other | any [`Codec`](crate::codec::Codec) | any `AsyncRead` / `AsyncWrite`, by [`Link::pair`](crate::Link::pair) |
@@ -39,6 +40,8 @@ mod rmcp;
 mod stdio;
 #[cfg(feature = "net")]
 mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
 #[cfg(all(feature = "net", unix))]
 mod unix;
 
@@ -59,5 +62,7 @@ pub use rmcp::{RmcpTransport, TransportAdapterFramewire};
 pub use stdio::{STDIO_MAX_MESSAGE_SIZE, StdioTransport};
 #[cfg(feature = "net")]
 pub use tcp::TcpTransport;
+#[cfg(feature = "tls")]
+pub use tls::TlsTransport;
 #[cfg(all(feature = "net", unix))]
 pub use unix::UnixTransport;

@@ -7,3 +7,4 @@ mod bridge;
 mod children;
 mod harness;
 mod measure;
+mod tls;

@@ -9,8 +9,11 @@ use std::{
 use framewire::{
     Error, Link, Result,
     codec::Newline,
-    endpoint::{Address, Endpoint},
-    io::tcp,
+    endpoint::{Address, Endpoint, TlsAddress},
+    io::{
+        tcp,
+        tls::{self, TlsClientConfig},
+    },
     transport::{MemoryTransport, PollTransport},
 };
 use indicatif::ProgressBar;
@@ -18,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     Row, Transport,
+    certificate::Certificate,
     process::{self, Server},
 };
 use crate::cli::{exit::Failure, quantity::percentile, serve};
@@ -55,6 +59,21 @@ pub(super) async fn measure(
             let mut server = Server::start(&serve::Arguments::new(Endpoint::new(address)))?;
             let port = first_line(&mut server)?.parse::<u16>().map_err(io::Error::other)?;
             let (reader, writer) = tcp::connect(("127.0.0.1", port), &tcp::TcpOptions::default()).await?;
+            run(Link::pair(Newline::new(), reader, writer), &server, size, window, duration, bar).await
+        }
+        Transport::Tls => {
+            let certificate = Certificate::new()?;
+            let mut address = TlsAddress::new("127.0.0.1", 0);
+            address.cert = Some(certificate.cert.clone());
+            address.key = Some(certificate.key.clone());
+            let endpoint = Endpoint::new(Address::Tls(Box::new(address)));
+            let mut server = Server::start(&serve::Arguments::new(endpoint))?;
+            let port = first_line(&mut server)?.parse::<u16>().map_err(io::Error::other)?;
+            let settings = TlsClientConfig::builder().ca_file(&certificate.cert).build();
+            drop(certificate);
+            let settings = settings.map_err(io::Error::other)?;
+            let (reader, writer) =
+                tls::connect("127.0.0.1", port, &settings, &tcp::TcpOptions::default()).await?;
             run(Link::pair(Newline::new(), reader, writer), &server, size, window, duration, bar).await
         }
         #[cfg(unix)]
