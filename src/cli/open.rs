@@ -135,7 +135,8 @@ impl Listener {
             Kind::Tls(listener) => loop {
                 match listener.accept_any().await? {
                     (peer, Ok((reader, writer))) => {
-                        let link = Link::pair(codec, AnyReader::Tls(reader), AnyWriter::Tls(writer));
+                        let (reader, writer) = (AnyReader::Tls(reader), AnyWriter::Tls(writer));
+                        let link = Link::with_config(codec, reader, writer, self.config.clone());
                         break (link, peer.to_string());
                     }
                     (peer, Err(error)) => warn!(peer = peer.to_string(), "refused: {error}"),
