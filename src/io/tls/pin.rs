@@ -5,7 +5,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use base64::{Engine, engine::general_purpose};
+use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL_NOPAD};
 use rustls::{
     CertificateError, DigitallySignedStruct, OtherError, SignatureScheme,
     client::{
@@ -64,9 +64,9 @@ impl FromStr for SpkiPin {
         let text = text.trim();
         let text = text.strip_prefix("sha256//").or_else(|| text.strip_prefix("sha256/")).unwrap_or(text);
         let text = text.strip_suffix('=').unwrap_or(text);
-        let bytes = general_purpose::STANDARD_NO_PAD
-            .decode(text)
-            .or_else(|_| general_purpose::URL_SAFE_NO_PAD.decode(text))
+        let bytes = BASE64_NOPAD
+            .decode(text.as_bytes())
+            .or_else(|_| BASE64URL_NOPAD.decode(text.as_bytes()))
             .map_err(|_| PinError)?;
         bytes.try_into().map(Self).map_err(|_| PinError)
     }
@@ -74,7 +74,7 @@ impl FromStr for SpkiPin {
 
 impl fmt::Display for SpkiPin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&general_purpose::STANDARD.encode(self.0))
+        f.write_str(&BASE64.encode(&self.0))
     }
 }
 
