@@ -1,6 +1,6 @@
 //! TLS over TCP as a pair of halves, by rustls with the ring provider: version 1.3, and 1.2 on request.
 //!
-//! Uses limits and [`tcp`](super::tcp); transports build on it.
+//! Uses limits and [`tcp`]; transports build on it.
 //!
 //! | | client | server |
 //! |---|---|---|
