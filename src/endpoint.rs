@@ -9,12 +9,14 @@
 //! tls://HOST:PORT            TLS over TCP, with the options ca, cert, key, client-ca, pin, server-name, min-version, alpn
 //! unix:PATH                  a Unix socket; % ? and control characters in the path are written %XX
 //! unix:@NAME                 an abstract one, which is in no file system (Linux)
+//! ws://HOST:PORT/PATH        WebSocket; wss:// over TLS, ws+unix:SOCKET[:/PATH] on a Unix socket
 //! demo:                      a small MCP server inside this program
 //! echo:                      sends each message back
 //! ```
 //!
 //! Options follow a `?`, separated by `&`: `tcp://localhost:9110?framing=length&max-message-size=1MiB`. Those of `exec`
-//! stand before its colon, `exec?framing=length:COMMAND ARGS`, because a question mark may be part of any command.
+//! stand before its colon, `exec?framing=length:COMMAND ARGS`, because a question mark may be part of any command. Those
+//! of a WebSocket follow a `#`, because the query is its server's: `wss://example.com/mcp?user=1#ca=ca.pem`.
 
 use std::{
     ffi::OsString,
@@ -28,12 +30,14 @@ mod error;
 mod size;
 mod suggestion;
 mod tls;
+mod url;
 mod words;
 
 pub use error::EndpointError;
 pub use size::{Size, SizeError};
 use suggestion::{did_you_mean, nearest, no_scheme, shown, unknown_scheme};
 pub use tls::TlsAddress;
+pub use url::{Place, Url};
 
 /// One end of a connection: where it is and how its bytes are cut into messages.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -75,6 +79,13 @@ pub enum Address {
     Unix(
         /// Path of the socket; an abstract name stands behind a NUL byte.
         PathBuf,
+    ),
+    /// A WebSocket, with what its options say about TLS (`wss`).
+    WebSocket(
+        /// Where.
+        Box<Url>,
+        /// How it is made safe; its host and port are the URL's.
+        Box<TlsAddress>,
     ),
     /// A small MCP server inside this program.
     Demo,
@@ -143,14 +154,28 @@ impl Endpoint {
     /// The scheme: `stdio`, `exec`, `tcp`, `tls`, `unix`, `demo` or `echo`.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
-        match self.address {
+        match &self.address {
             Address::Stdio => "stdio",
             Address::Exec(_) => "exec",
             Address::Tcp { .. } => "tcp",
             Address::Tls(_) => "tls",
             Address::Unix(_) => "unix",
+            Address::WebSocket(url, _) => url.scheme(),
             Address::Demo => "demo",
             Address::Echo => "echo",
+        }
+    }
+
+    /// Names another port, where the address has one: the one that the system chose for port 0.
+    pub fn set_port(&mut self, number: u16) {
+        match &mut self.address {
+            Address::Tcp { port, .. } => *port = number,
+            Address::Tls(address) => address.port = number,
+            Address::WebSocket(url, address) => {
+                url.set_port(number);
+                address.port = number;
+            }
+            _ => {}
         }
     }
 
@@ -165,7 +190,7 @@ impl Endpoint {
             options.push_str("max-message-size=");
             options.push_str(&Size(size).to_string());
         }
-        if let Address::Tls(tls) = &self.address {
+        if let Address::Tls(tls) | Address::WebSocket(_, tls) = &self.address {
             for (name, value) in tls.typed() {
                 options.push(if options.is_empty() { '?' } else { '&' });
                 options.push_str(&format!("{name}={value}"));
@@ -182,7 +207,9 @@ impl Endpoint {
                 "framing" if self.framing.is_some() => {
                     return Err(EndpointError::RepeatedOption { option: "framing" });
                 }
-                "framing" if matches!(self.address, Address::Demo | Address::Echo) => {
+                "framing"
+                    if matches!(self.address, Address::Demo | Address::Echo | Address::WebSocket(..)) =>
+                {
                     return Err(EndpointError::FramingOnWhole { scheme: self.scheme() });
                 }
                 "framing" => self.framing = Some(value.parse()?),
@@ -195,6 +222,9 @@ impl Endpoint {
                 },
                 _ => match &mut self.address {
                     Address::Tls(tls) => tls.option(name, value, &mut seen)?,
+                    Address::WebSocket(url, tls) if url.scheme() == "wss" => {
+                        tls.option(name, value, &mut seen)?
+                    }
                     _ => {
                         return Err(EndpointError::UnknownOption {
                             hint: did_you_mean(nearest(name, &["framing", "max-message-size"])),
@@ -205,7 +235,7 @@ impl Endpoint {
                 },
             }
         }
-        if let Address::Tls(tls) = &self.address {
+        if let Address::Tls(tls) | Address::WebSocket(_, tls) = &self.address {
             tls.check()?;
         }
         Ok(self)
@@ -226,6 +256,18 @@ impl FromStr for Endpoint {
         }
         if head == "exec" {
             return Ok(Self::new(Address::Exec(command(rest)?)));
+        }
+        if matches!(head, "ws" | "wss" | "ws+unix") {
+            // The query is the server's: options stand behind a '#', which a WebSocket URL has no other use for.
+            let (url, options) =
+                text.split_once('#').map_or((text, None), |(url, options)| (url, Some(options)));
+            let url: Url = url.parse()?;
+            let tls = match &url.place {
+                Place::Tcp { host, port, .. } => TlsAddress::new(host, *port),
+                Place::Unix(_) => TlsAddress::default(),
+            };
+            let endpoint = Self::new(Address::WebSocket(Box::new(url), Box::new(tls)));
+            return options.map_or(Ok(endpoint.clone()), |options| endpoint.parse_options(options));
         }
         let (body, options) = match rest.split_once('?') {
             Some((body, options)) => (body, Some(options)),
@@ -268,6 +310,7 @@ impl fmt::Display for Endpoint {
             Address::Tcp { host, port } => write_host(f, "tcp", host, *port, &options),
             Address::Tls(tls) => write_host(f, "tls", &tls.host, tls.port, &options),
             Address::Unix(path) => write!(f, "unix:{}{options}", escaped(path)),
+            Address::WebSocket(url, _) => write!(f, "{url}{}", options.replacen('?', "#", 1)),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::{
     quantity::{self, Deadline},
     session::{self, Plan},
     tap::Tap,
+    websocket::Guard,
 };
 
 /// Join endpoints: each client that connects gets a backend of its own
@@ -28,6 +29,8 @@ Examples:
   framewire bridge --listen unix:/run/user/1000/mcp.sock -- npx -y @modelcontextprotocol/server-everything
   framewire bridge --listen stdio: --connect unix:/run/user/1000/mcp.sock
   framewire bridge --listen 'tls://0.0.0.0:9443?cert=server.pem&key=server.key' --connect demo:
+  framewire bridge --listen ws://127.0.0.1:9001 --connect demo:
+  framewire bridge --listen stdio: --connect wss://example.com/mcp
   framewire bridge --listen 'tcp://[::1]:9110?framing=content-length' --connect exec:my-server")]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -87,6 +90,9 @@ pub(crate) struct Limits {
     /// How long a client on a socket may send nothing between two messages, or 'none'
     #[arg(long, value_name = "TIME", default_value = "none", value_parser = quantity::deadline)]
     idle_timeout: Deadline,
+
+    #[command(flatten)]
+    guard: Guard,
 }
 
 impl Limits {
@@ -128,9 +134,10 @@ pub(crate) fn start(ends: Ends, limits: &Limits, tap: Option<Tap>) -> Result<(),
     let done = runtime.block_on(async {
         match shape {
             Shape::Serve(listen, backend) => {
+                let rules = limits.guard.rules()?;
                 let mut listeners = Vec::new();
                 for endpoint in &listen {
-                    listeners.push(Listener::bind(endpoint, max, limits.deadlines()).await?);
+                    listeners.push(Listener::bind(endpoint, max, limits.deadlines(), &rules).await?);
                 }
                 session::serve(listeners, plan(backend)).await
             }

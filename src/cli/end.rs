@@ -5,15 +5,17 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 #[cfg(unix)]
 use framewire::io::{child, unix};
 use framewire::{
-    Link,
+    Frame, Link,
     codec::{
-        Codec, ContentLength, ContentLengthDecoder, ContentLengthEncoder, Decode, Encode, LengthPrefix,
-        LengthPrefixDecoder, LengthPrefixEncoder, Newline, NewlineDecoder, NewlineEncoder, Step, Wrap,
+        Codec, ContentLength, ContentLengthDecoder, ContentLengthEncoder, Decode, Encode, Kind, LengthPrefix,
+        LengthPrefixDecoder, LengthPrefixEncoder, Newline, NewlineDecoder, NewlineEncoder, Reply, Step,
+        WebSocket, WebSocketDecoder, WebSocketEncoder, Wrap,
     },
     endpoint::Framing,
     error::{Rejection, Violation},
@@ -30,6 +32,7 @@ pub(crate) enum AnyCodec {
     Newline(Newline),
     Length(LengthPrefix),
     ContentLength(ContentLength),
+    WebSocket(Box<WebSocket>),
 }
 
 impl AnyCodec {
@@ -61,6 +64,10 @@ impl Codec for AnyCodec {
                 let (decoder, encoder) = codec.split();
                 (AnyDecoder::ContentLength(decoder), AnyEncoder::ContentLength(encoder))
             }
+            Self::WebSocket(codec) => {
+                let (decoder, encoder) = codec.split();
+                (AnyDecoder::WebSocket(Box::new(decoder)), AnyEncoder::WebSocket(Box::new(encoder)))
+            }
         }
     }
 }
@@ -71,32 +78,58 @@ pub(crate) enum AnyDecoder {
     Newline(NewlineDecoder),
     Length(LengthPrefixDecoder),
     ContentLength(ContentLengthDecoder),
+    WebSocket(Box<WebSocketDecoder>),
+}
+
+/// The same call, whichever it is.
+macro_rules! each_codec {
+    ($any:expr, $codec:ident => $call:expr) => {
+        match $any {
+            Self::Newline($codec) => $call,
+            Self::Length($codec) => $call,
+            Self::ContentLength($codec) => $call,
+            Self::WebSocket($codec) => $call,
+        }
+    };
 }
 
 impl Decode for AnyDecoder {
     #[inline]
     fn decode(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
-        match self {
-            Self::Newline(decoder) => decoder.decode(src),
-            Self::Length(decoder) => decoder.decode(src),
-            Self::ContentLength(decoder) => decoder.decode(src),
-        }
+        each_codec!(self, decoder => decoder.decode(src))
     }
 
     fn decode_eof(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
-        match self {
-            Self::Newline(decoder) => decoder.decode_eof(src),
-            Self::Length(decoder) => decoder.decode_eof(src),
-            Self::ContentLength(decoder) => decoder.decode_eof(src),
-        }
+        each_codec!(self, decoder => decoder.decode_eof(src))
+    }
+
+    fn produced(&mut self) -> &mut [u8] {
+        each_codec!(self, decoder => decoder.produced())
+    }
+
+    fn take_produced(&mut self) -> Frame {
+        each_codec!(self, decoder => decoder.take_produced())
+    }
+
+    fn poll_reply(&mut self) -> Option<Reply> {
+        each_codec!(self, decoder => decoder.poll_reply())
+    }
+
+    #[inline]
+    fn kind(&self) -> Kind {
+        each_codec!(self, decoder => decoder.kind())
     }
 
     fn is_mid_message(&self) -> bool {
-        match self {
-            Self::Newline(decoder) => decoder.is_mid_message(),
-            Self::Length(decoder) => decoder.is_mid_message(),
-            Self::ContentLength(decoder) => decoder.is_mid_message(),
-        }
+        each_codec!(self, decoder => decoder.is_mid_message())
+    }
+
+    fn idle_interval(&self) -> Option<Duration> {
+        each_codec!(self, decoder => decoder.idle_interval())
+    }
+
+    fn handle_idle(&mut self) -> Result<(), Violation> {
+        each_codec!(self, decoder => decoder.handle_idle())
     }
 }
 
@@ -106,33 +139,36 @@ pub(crate) enum AnyEncoder {
     Newline(NewlineEncoder),
     Length(LengthPrefixEncoder),
     ContentLength(ContentLengthEncoder),
+    WebSocket(Box<WebSocketEncoder>),
 }
 
 impl Encode for AnyEncoder {
     #[inline]
     fn overhead(&self) -> usize {
-        match self {
-            Self::Newline(encoder) => encoder.overhead(),
-            Self::Length(encoder) => encoder.overhead(),
-            Self::ContentLength(encoder) => encoder.overhead(),
-        }
+        each_codec!(self, encoder => encoder.overhead())
     }
 
     #[inline]
     fn encode(&mut self, payload: &[u8], dst: &mut [u8]) -> Result<usize, Rejection> {
-        match self {
-            Self::Newline(encoder) => encoder.encode(payload, dst),
-            Self::Length(encoder) => encoder.encode(payload, dst),
-            Self::ContentLength(encoder) => encoder.encode(payload, dst),
-        }
+        each_codec!(self, encoder => encoder.encode(payload, dst))
+    }
+
+    #[inline]
+    fn room(&self, size: usize) -> usize {
+        each_codec!(self, encoder => encoder.room(size))
+    }
+
+    #[inline]
+    fn set_kind(&mut self, kind: Kind) {
+        each_codec!(self, encoder => encoder.set_kind(kind));
+    }
+
+    fn goodbye(&mut self) -> Option<Reply> {
+        each_codec!(self, encoder => encoder.goodbye())
     }
 
     fn wrap(&mut self, parts: &[IoSlice<'_>]) -> Result<Option<Wrap>, Rejection> {
-        match self {
-            Self::Newline(encoder) => encoder.wrap(parts),
-            Self::Length(encoder) => encoder.wrap(parts),
-            Self::ContentLength(encoder) => encoder.wrap(parts),
-        }
+        each_codec!(self, encoder => encoder.wrap(parts))
     }
 }
 

@@ -21,6 +21,7 @@ mod session;
 mod signals;
 mod tap;
 mod tls;
+mod websocket;
 
 use exit::Failure;
 

@@ -9,13 +9,14 @@ use framewire::io::{
 };
 use framewire::{
     Link,
-    codec::{Codec, Decode, Encode},
-    endpoint::{Address, Endpoint},
+    codec::{Codec, Decode, Encode, WebSocket, websocket::handshake::ServerConfig},
+    endpoint::{Address, Endpoint, Place},
     io::{
         stdio::{self, Stdin, Stdout},
         tcp, tls,
     },
     link::LinkConfig,
+    transport::websocket::{self, WebSocketError},
 };
 use tracing::warn;
 #[cfg(unix)]
@@ -28,6 +29,7 @@ use super::{
     end::{AnyCodec, AnyLink, AnyReader, AnyWriter},
     exit::Failure,
     tls as settings,
+    websocket::{self as guard, Rules},
 };
 
 /// How long a connect or the start of a connection may take.
@@ -51,6 +53,47 @@ pub(crate) struct Opened {
     pub(crate) peer: String,
 }
 
+/// A client that has connected, and may still have to shake hands: in its own time, not in that of the listener.
+pub(crate) enum Arrived {
+    Open(Box<Opened>),
+    WebSocket(Box<Shaking>),
+}
+
+/// A client that is to ask for a WebSocket.
+pub(crate) struct Shaking {
+    reader: AnyReader,
+    writer: AnyWriter,
+    server: ServerConfig,
+    codec: WebSocket,
+    config: LinkConfig,
+    peer: String,
+}
+
+impl Arrived {
+    /// Who it is, for logs.
+    pub(crate) fn peer(&self) -> &str {
+        match self {
+            Self::Open(opened) => &opened.peer,
+            Self::WebSocket(shaking) => &shaking.peer,
+        }
+    }
+
+    /// Shakes hands.
+    pub(crate) async fn open(self) -> Result<Opened, Failure> {
+        let mut shaking = match self {
+            Self::Open(opened) => return Ok(*opened),
+            Self::WebSocket(shaking) => shaking,
+        };
+        let (accepted, unread) = websocket::answer(&mut shaking.reader, &mut shaking.writer, &shaking.server)
+            .await
+            .map_err(|error| Failure::runtime(format!("{}: {error}", shaking.peer)))?;
+        let Shaking { reader, writer, codec, config, peer, .. } = *shaking;
+        let codec = AnyCodec::WebSocket(Box::new(websocket::agreed(codec, accepted.deflate)));
+        let link = Link::with_unread(codec, reader, writer, config, &unread).map_err(Failure::runtime)?;
+        Ok(Opened::without_child(link, peer))
+    }
+}
+
 /// What listens.
 pub(crate) struct Listener {
     endpoint: Endpoint,
@@ -58,6 +101,8 @@ pub(crate) struct Listener {
     /// Of what connects over a socket: whoever has this process's stdin is no stranger.
     config: LinkConfig,
     kind: Kind,
+    /// How WebSockets are answered, on an endpoint for them.
+    server: Option<ServerConfig>,
 }
 
 enum Kind {
@@ -78,39 +123,73 @@ fn codec(endpoint: &Endpoint, max: usize) -> AnyCodec {
 }
 
 impl Listener {
-    /// Listens on `endpoint`, whose messages have at most `max` bytes; what connects gets the deadlines of `config`.
-    pub(crate) async fn bind(endpoint: &Endpoint, max: usize, config: LinkConfig) -> Result<Self, Failure> {
+    /// Listens on `endpoint`, whose messages have at most `max` bytes; what connects gets the deadlines of `config`, and
+    /// over WebSocket is let in by `rules`.
+    pub(crate) async fn bind(
+        endpoint: &Endpoint,
+        max: usize,
+        config: LinkConfig,
+        rules: &Rules,
+    ) -> Result<Self, Failure> {
         let mut named = endpoint.clone();
         let cannot =
             |error: io::Error| Failure::Listen(format!("cannot listen on {endpoint}: {}", listening(&error)));
+        let mut bound = None;
         let kind = match &endpoint.address {
             Address::Stdio => Kind::Stdio(false),
             Address::Tcp { host, port } => {
                 let listener = tcp::Listener::bind((host.as_str(), *port)).await.map_err(cannot)?;
-                if let (Ok(bound), Address::Tcp { port, .. }) = (listener.local_addr(), &mut named.address) {
-                    *port = bound.port();
-                }
+                bound = listener.local_addr().ok();
                 Kind::Tcp(listener)
             }
             Address::Tls(address) => {
                 let settings = settings::server(endpoint, address)?;
                 let host = address.host.as_str();
                 let listener = tls::Listener::bind((host, address.port), settings).await.map_err(cannot)?;
-                if let (Ok(bound), Address::Tls(address)) = (listener.local_addr(), &mut named.address) {
-                    address.port = bound.port();
-                }
+                bound = listener.local_addr().ok();
                 Kind::Tls(Box::new(listener))
             }
             #[cfg(unix)]
             Address::Unix(path) => Kind::Unix(unix::Listener::bind(path).map_err(cannot)?),
+            Address::WebSocket(url, _) if url.target.contains('?') => {
+                return Err(Failure::usage(format!("{endpoint}: a listener has no query; its clients have")));
+            }
+            Address::WebSocket(url, address) => match &url.place {
+                Place::Tcp { host, port, secure: false } => {
+                    let listener = tcp::Listener::bind((host.as_str(), *port)).await.map_err(cannot)?;
+                    bound = listener.local_addr().ok();
+                    Kind::Tcp(listener)
+                }
+                Place::Tcp { host, port, .. } => {
+                    let settings = settings::server(endpoint, address)?;
+                    let listener =
+                        tls::Listener::bind((host.as_str(), *port), settings).await.map_err(cannot)?;
+                    bound = listener.local_addr().ok();
+                    Kind::Tls(Box::new(listener))
+                }
+                #[cfg(unix)]
+                Place::Unix(path) => Kind::Unix(unix::Listener::bind(path).map_err(cannot)?),
+                _ => return Err(Failure::usage(format!("{endpoint}: not built in"))),
+            },
             _ => {
                 let scheme = endpoint.scheme();
                 return Err(Failure::usage(format!(
-                    "{scheme}: cannot listen; stdio:, tcp://HOST:PORT, tls://HOST:PORT and unix:PATH can (did you mean --connect {endpoint}?)"
+                    "{scheme}: cannot listen; stdio:, tcp://HOST:PORT, tls://HOST:PORT, unix:PATH, ws://HOST:PORT, wss://HOST:PORT and ws+unix:PATH can (did you mean --connect {endpoint}?)"
                 )));
             }
         };
-        Ok(Self { endpoint: named, max, config, kind })
+        if let Some(bound) = bound {
+            named.set_port(bound.port());
+        }
+        let loopback = bound.is_none_or(|bound| bound.ip().is_loopback());
+        let server = match &endpoint.address {
+            Address::WebSocket(url, _) => Some(guard::server(url, rules.clone(), loopback)?),
+            _ => None,
+        };
+        if !loopback {
+            warn!("{endpoint}: reached from other machines, too");
+        }
+        Ok(Self { endpoint: named, max, config, kind, server })
     }
 
     /// What it listens on, with the port that the system chose.
@@ -119,25 +198,22 @@ impl Listener {
     }
 
     /// The next connection; `None` when there will be no more.
-    pub(crate) async fn accept(&mut self) -> io::Result<Option<Opened>> {
-        let codec = codec(&self.endpoint, self.max);
-        let (link, peer) = match &mut self.kind {
+    pub(crate) async fn accept(&mut self) -> io::Result<Option<Arrived>> {
+        let (reader, writer, peer) = match &mut self.kind {
             Kind::Stdio(true) => return Ok(None),
             Kind::Stdio(served) => {
                 *served = true;
-                (any_stdio(codec)?, "stdio".to_owned())
+                let link = any_stdio(codec(&self.endpoint, self.max))?;
+                return Ok(Some(Arrived::Open(Box::new(Opened::without_child(link, "stdio".to_owned())))));
             }
             Kind::Tcp(listener) => {
                 let (reader, writer, peer) = listener.accept().await?;
-                let (reader, writer) = (AnyReader::Tcp(reader), AnyWriter::Tcp(writer));
-                (Link::with_config(codec, reader, writer, self.config.clone()), peer.to_string())
+                (AnyReader::Tcp(reader), AnyWriter::Tcp(writer), peer.to_string())
             }
             Kind::Tls(listener) => loop {
                 match listener.accept_any().await? {
                     (peer, Ok((reader, writer))) => {
-                        let (reader, writer) = (AnyReader::Tls(reader), AnyWriter::Tls(writer));
-                        let link = Link::with_config(codec, reader, writer, self.config.clone());
-                        break (link, peer.to_string());
+                        break (AnyReader::Tls(reader), AnyWriter::Tls(writer), peer.to_string());
                     }
                     (peer, Err(error)) => warn!(peer = peer.to_string(), "refused: {error}"),
                 }
@@ -149,15 +225,23 @@ impl Listener {
                     Some(pid) => format!("pid {pid} uid {}", peer.uid),
                     None => format!("uid {}", peer.uid),
                 };
-                let (reader, writer) = (AnyReader::Unix(reader), AnyWriter::Unix(writer));
-                (Link::with_config(codec, reader, writer, self.config.clone()), peer)
+                (AnyReader::Unix(reader), AnyWriter::Unix(writer), peer)
             }
         };
-        Ok(Some(Opened {
-            link,
-            #[cfg(unix)]
-            child: None,
-            peer,
+        let config = self.config.clone();
+        Ok(Some(match &self.server {
+            Some(server) => Arrived::WebSocket(Box::new(Shaking {
+                reader,
+                writer,
+                server: server.clone(),
+                codec: guard::server_codec(limit(&self.endpoint, self.max)),
+                config,
+                peer,
+            })),
+            None => {
+                let link = Link::with_config(codec(&self.endpoint, self.max), reader, writer, config);
+                Arrived::Open(Box::new(Opened::without_child(link, peer)))
+            }
         }))
     }
 
@@ -210,6 +294,42 @@ pub(crate) async fn connect(endpoint: &Endpoint, max: usize, connection: u64) ->
             child = Some(started);
             Link::pair(codec, reader, writer)
         }
+        Address::WebSocket(url, address) => {
+            let failed = |error: WebSocketError| match error {
+                WebSocketError::Io(error) => cannot(&error),
+                error => Failure::Connect(format!("cannot connect to {endpoint}: {error}")),
+            };
+            let options = tcp::TcpOptions::default().connect_timeout(CONNECT_TIMEOUT);
+            let (mut reader, mut writer) = match &url.place {
+                Place::Tcp { port: 0, .. } => return Err(no_port(endpoint)),
+                Place::Tcp { host, port, secure: false } => {
+                    let (reader, writer) = tcp::connect((host.as_str(), *port), &options)
+                        .await
+                        .map_err(|error| cannot(&error))?;
+                    (AnyReader::Tcp(reader), AnyWriter::Tcp(writer))
+                }
+                Place::Tcp { host, port, .. } => {
+                    let settings = settings::client(endpoint, address)?;
+                    let (reader, writer) = tls::connect(host, *port, &settings, &options)
+                        .await
+                        .map_err(|error| cannot(&error))?;
+                    (AnyReader::Tls(reader), AnyWriter::Tls(writer))
+                }
+                #[cfg(unix)]
+                Place::Unix(path) => {
+                    let (reader, writer) = unix::connect(path).await.map_err(|error| cannot(&error))?;
+                    (AnyReader::Unix(reader), AnyWriter::Unix(writer))
+                }
+                _ => return Err(Failure::usage(format!("{endpoint}: not built in"))),
+            };
+            let request = guard::request(url).map_err(|error| failed(error.into()))?;
+            let (connected, unread) =
+                websocket::ask(&mut reader, &mut writer, request).await.map_err(failed)?;
+            let codec = websocket::agreed(guard::client_codec(limit(endpoint, max)), connected.deflate);
+            let codec = AnyCodec::WebSocket(Box::new(codec));
+            Link::with_unread(codec, reader, writer, LinkConfig::default(), &unread)
+                .map_err(Failure::runtime)?
+        }
         Address::Demo => builtin::start(Builtin::Demo, limit(endpoint, max)),
         Address::Echo => builtin::start(Builtin::Echo, limit(endpoint, max)),
         _ => return Err(Failure::usage(format!("{endpoint}: not built in"))),
@@ -230,6 +350,15 @@ pub(crate) async fn connect(endpoint: &Endpoint, max: usize, connection: u64) ->
 }
 
 impl Opened {
+    fn without_child(link: AnyLink, peer: String) -> Self {
+        Self {
+            link,
+            #[cfg(unix)]
+            child: None,
+            peer,
+        }
+    }
+
     /// Closes it and, when a process is behind it, ends that in order: input closed, SIGTERM, SIGKILL.
     pub(crate) async fn end(mut self) {
         let _ = self.link.close().await;

@@ -22,7 +22,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     exit::Failure,
-    open::{self, Listener, Opened},
+    open::{self, Arrived, Listener, Opened},
     signals::Signals,
     tap::Tap,
 };
@@ -81,7 +81,7 @@ pub(crate) async fn serve(listeners: Vec<Listener>, plan: Plan) -> Result<(), Fa
         tokio::select! {
             client = clients.recv() => match client {
                 Some(client) if sessions.len() >= plan.max_connections => {
-                    warn!(peer = client.peer, "refused: {} connections are open", sessions.len());
+                    warn!(peer = client.peer(), "refused: {} connections are open", sessions.len());
                 }
                 Some(client) => {
                     number += 1;
@@ -198,7 +198,7 @@ fn finish(
     }
 }
 
-async fn accept(mut listener: Listener, clients: mpsc::Sender<Opened>) -> Result<(), Failure> {
+async fn accept(mut listener: Listener, clients: mpsc::Sender<Arrived>) -> Result<(), Failure> {
     loop {
         match listener.accept().await {
             Ok(Some(client)) => {
@@ -219,11 +219,18 @@ async fn accept(mut listener: Listener, clients: mpsc::Sender<Opened>) -> Result
 
 async fn session(
     number: u64,
-    client: Opened,
+    client: Arrived,
     plan: Arc<Plan>,
     stopped: watch::Receiver<Stop>,
 ) -> Result<(), Failure> {
-    info!(connection = number, peer = client.peer, "connected");
+    info!(connection = number, peer = client.peer(), "connected");
+    let client = match client.open().await {
+        Ok(client) => client,
+        Err(failure) => {
+            info!(connection = number, "refused: {}", failure.text().unwrap_or_default());
+            return Ok(());
+        }
+    };
     match open::connect(&plan.backend, plan.max_message_size, number).await {
         Ok(backend) => run(number, client, backend, plan, stopped).await,
         Err(failure) => {

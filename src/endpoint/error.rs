@@ -8,7 +8,7 @@ use super::SizeError;
 pub enum EndpointError {
     /// The text is empty.
     #[error(
-        "an endpoint is needed: stdio:, exec:COMMAND, tcp://HOST:PORT, tls://HOST:PORT, unix:PATH, demo: or echo:"
+        "an endpoint is needed: stdio:, exec:COMMAND, tcp://HOST:PORT, tls://HOST:PORT, unix:PATH, ws://HOST:PORT, demo: or echo:"
     )]
     Empty,
     /// No scheme stands before a colon.
@@ -20,16 +20,26 @@ pub enum EndpointError {
         hint: String,
     },
     /// The scheme is none that is known.
-    #[error("unknown scheme '{scheme}' (known: stdio, exec, tcp, tls, unix, demo, echo){hint}")]
+    #[error(
+        "unknown scheme '{scheme}' (known: stdio, exec, tcp, tls, unix, ws, wss, ws+unix, demo, echo){hint}"
+    )]
     UnknownScheme {
         /// The scheme.
         scheme: String,
         /// What was probably meant, ready to be appended.
         hint: String,
     },
+    /// A WebSocket URL that is none.
+    #[error("'{url}' is no WebSocket URL: {reason}")]
+    BadUrl {
+        /// The URL.
+        url: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// The scheme is reserved for a transport that this version does not have.
     #[error(
-        "'{scheme}' is reserved but not built into this version (there are stdio, exec, tcp, tls, unix, demo and echo)"
+        "'{scheme}' is reserved but not built into this version (there are stdio, exec, tcp, tls, unix, ws, wss, ws+unix, demo and echo)"
     )]
     NotBuiltIn {
         /// The scheme.

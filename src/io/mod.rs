@@ -8,6 +8,7 @@
 //! | `child` (Unix) | standard output and input of a child process | the child closes its output |
 //! | [`tcp`] | halves of a TCP connection | the peer shuts down its half |
 //! | `tls` (feature `tls`) | halves of a TLS connection over TCP | the peer says so by close_notify |
+//! | [`socket`] | any of the two above and below, told at run time | as that |
 //! | [`unix`] | halves of a Unix stream socket | the peer shuts down its half |
 //!
 //! Nothing here knows about messages. Uses limits and the operating system; [`Link`](crate::Link) and the transports
@@ -20,6 +21,8 @@ pub mod child;
 #[cfg(feature = "net")]
 mod halves;
 pub mod memory;
+#[cfg(feature = "net")]
+pub mod socket;
 #[cfg(feature = "net")]
 pub mod stdio;
 #[cfg(feature = "net")]

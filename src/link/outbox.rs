@@ -379,6 +379,12 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         self.queue.lock().phase == Phase::Parting
     }
 
+    /// Whether the last word is said and has left.
+    pub(super) fn has_parted(&self) -> bool {
+        let queue = self.queue.lock();
+        queue.phase == Phase::Parting && queue.is_idle()
+    }
+
     /// Takes in what the codec has to say by itself. It leaves by itself, also when nothing is sent; after the last word
     /// nothing more is accepted.
     pub(super) fn reply(self: &Arc<Self>, reply: Reply) {

@@ -294,6 +294,16 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
         Poll::Ready(Err(Error::TimedOut { deadline: Deadline::Close, after }))
     }
 
+    /// As [`poll_close`](Self::poll_close), but where the codec takes leave by itself, it is enough that it has: the
+    /// peer's own is for who goes on receiving.
+    pub(crate) fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let closed = self.poll_close(cx);
+        if closed.is_pending() && self.outbox.has_parted() {
+            return Poll::Ready(Ok(()));
+        }
+        closed
+    }
+
     /// Closes, without a deadline.
     pub(super) fn poll_shut(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let encoder = &mut self.encoder;

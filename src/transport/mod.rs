@@ -10,6 +10,7 @@
 //! | [`TcpTransport`] | length prefix (any) | [`TcpReader`](crate::io::tcp::TcpReader) / [`TcpWriter`](crate::io::tcp::TcpWriter) |
 //! | `TlsTransport` (feature `tls`) | length prefix (any) | `TlsReader` / `TlsWriter` of `io::tls` |
 //! | [`UnixTransport`] | length prefix (any) | [`UnixReader`](crate::io::unix::UnixReader) / [`UnixWriter`](crate::io::unix::UnixWriter) |
+//! | [`WebSocketTransport`] | WebSocket | [`SocketReader`](crate::io::socket::SocketReader) / [`SocketWriter`](crate::io::socket::SocketWriter) (any), after the handshake |
 //! | [`MemoryTransport`] | whole | a pair of queues in memory |
 //! | any other | any [`Codec`](crate::codec::Codec) | any `AsyncRead` / `AsyncWrite`, by [`Link::pair`](crate::Link::pair) |
 //!
@@ -44,6 +45,8 @@ mod tcp;
 mod tls;
 #[cfg(all(feature = "net", unix))]
 mod unix;
+#[cfg(all(feature = "net", feature = "websocket"))]
+pub mod websocket;
 
 #[cfg(feature = "futures")]
 pub use adapter::FrameStream;
@@ -66,3 +69,5 @@ pub use tcp::TcpTransport;
 pub use tls::TlsTransport;
 #[cfg(all(feature = "net", unix))]
 pub use unix::UnixTransport;
+#[cfg(all(feature = "net", feature = "websocket"))]
+pub use websocket::{WebSocketError, WebSocketOptions, WebSocketTransport};

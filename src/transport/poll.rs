@@ -187,7 +187,7 @@ where
     }
 
     fn poll_close_sending(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.halves().0.poll_close(cx)
+        self.halves().0.poll_goodbye(cx)
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {

@@ -1,0 +1,201 @@
+//! What a `ws://`, `wss://` or `ws+unix:` endpoint says, as settings of WebSocket; and whom a listener lets in.
+
+use std::{hint::black_box, net::IpAddr, path::PathBuf};
+
+use clap::Args;
+use framewire::{
+    codec::{
+        WebSocket,
+        websocket::{
+            CloseReason,
+            handshake::{Asked, HandshakeError, Request, ServerConfig, Verdict},
+        },
+    },
+    endpoint::Url,
+};
+
+use super::exit::Failure;
+
+/// The subprotocol of MCP over WebSocket.
+const PROTOCOL: &str = "mcp";
+
+/// Whom listeners of WebSockets let in.
+#[derive(Debug, Args)]
+pub(crate) struct Guard {
+    /// Origin of pages that may connect over WebSocket, such as https://example.com, or '*'; may repeat. Pages of the
+    /// listener's own host may always, programs that are no browser send none
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<String>,
+
+    /// Name by which clients may ask for the listener over WebSocket, or '*'; may repeat. Where it listens on loopback
+    /// only the names of loopback are let in otherwise, against DNS rebinding
+    #[arg(long, value_name = "HOST")]
+    allow_host: Vec<String>,
+
+    /// File with the bearer token that WebSocket clients have to show
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// The same, read.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rules {
+    origins: Vec<String>,
+    hosts: Vec<String>,
+    token: Option<String>,
+}
+
+impl Guard {
+    pub(crate) fn rules(&self) -> Result<Rules, Failure> {
+        let token = match &self.token_file {
+            None => None,
+            Some(file) => {
+                let text = std::fs::read_to_string(file)
+                    .map_err(|error| Failure::usage(format!("--token-file {}: {error}", file.display())))?;
+                let token = text.trim();
+                if token.is_empty() {
+                    return Err(Failure::usage(format!("--token-file {}: it is empty", file.display())));
+                }
+                Some(token.to_owned())
+            }
+        };
+        Ok(Rules { origins: self.allow_origin.clone(), hosts: self.allow_host.clone(), token })
+    }
+}
+
+impl Rules {
+    fn verdict(&self, asked: &Asked<'_>, path: &str, loopback: bool) -> Verdict {
+        if path != "/" && asked.path() != path {
+            return Verdict::NotFound;
+        }
+        let host = without_port(asked.host);
+        let listed = |list: &[String], item: &str| {
+            list.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(item))
+        };
+        let known = listed(&self.hosts, host) || listed(&self.hosts, asked.host);
+        let expected = if loopback { is_loopback(host) } else { self.hosts.is_empty() };
+        if !known && !expected {
+            return Verdict::Forbidden;
+        }
+        if let Some(origin) = asked.origin
+            && !listed(&self.origins, origin)
+        {
+            let from = origin.split_once("://").map_or("", |(_, host)| without_port(host));
+            let own = from.eq_ignore_ascii_case(host) || (loopback && is_loopback(from));
+            if !own {
+                return Verdict::Forbidden;
+            }
+        }
+        match (&self.token, asked.bearer) {
+            (None, _) => Verdict::Accept,
+            (Some(token), Some(shown)) if same(token.as_bytes(), shown.as_bytes()) => Verdict::Accept,
+            (Some(_), _) => Verdict::Unauthorized,
+        }
+    }
+}
+
+/// Compares without telling by its time how much is right.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |differs, (a, b)| black_box(differs | (a ^ b))) == 0
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// How a listener of `url` answers handshakes. `loopback`: only this machine reaches it.
+pub(crate) fn server(url: &Url, rules: Rules, loopback: bool) -> Result<ServerConfig, Failure> {
+    let path = url.target.split_once('?').map_or(&*url.target, |(path, _)| path).to_owned();
+    Ok(ServerConfig::new()
+        .protocol(PROTOCOL)
+        .map_err(Failure::runtime)?
+        .policy(move |asked| rules.verdict(asked, &path, loopback)))
+}
+
+/// What is asked for of the server of `url`.
+pub(crate) fn request(url: &Url) -> Result<Request, HandshakeError> {
+    Request::new(&url.host, &url.target)?.protocol(PROTOCOL)
+}
+
+/// The codec of a client's connection.
+pub(crate) fn client_codec(max: usize) -> WebSocket {
+    WebSocket::client().max_size(max).check_sent_text(true)
+}
+
+/// The codec of a server's connection: whatever ends it from here, this end goes away.
+pub(crate) fn server_codec(max: usize) -> WebSocket {
+    let codec = WebSocket::server().max_size(max).check_sent_text(true);
+    match CloseReason::new(1001, "") {
+        Some(reason) => codec.close_reason(reason),
+        None => codec,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use framewire::codec::websocket::handshake::Server;
+
+    use super::*;
+
+    /// The status that a request gets; 101 when it is let in.
+    fn status(rules: &Rules, path: &str, loopback: bool, host: &str, extra: &str) -> u16 {
+        let url: Url = format!("ws://127.0.0.1:1{path}").parse().unwrap();
+        let config = server(&url, rules.clone(), loopback).unwrap();
+        let request = format!(
+            "GET /mcp HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{extra}\r\n"
+        );
+        match Server::new(config).decode(request.as_bytes()) {
+            Ok(_) => 101,
+            Err(error) => error.status().unwrap(),
+        }
+    }
+
+    #[test]
+    fn only_those_are_let_in_who_may() {
+        let open = Rules::default();
+        let origin = |origin: &str| format!("Origin: {origin}\r\n");
+        for (loopback, host, extra, expected) in [
+            (true, "127.0.0.1:9001", String::new(), 101),
+            (true, "localhost", String::new(), 101),
+            (true, "[::1]:9001", String::new(), 101),
+            (true, "evil.example:9001", String::new(), 403),
+            (true, "127.0.0.1.evil.example", String::new(), 403),
+            (true, "localhost", origin("http://localhost:3000"), 101),
+            (true, "localhost", origin("http://127.0.0.1"), 101),
+            (true, "localhost", origin("https://evil.example"), 403),
+            (true, "localhost", origin("http://localhost.evil.example"), 403),
+            (true, "localhost", origin("null"), 403),
+            (false, "mcp.example:9001", String::new(), 101),
+            (false, "mcp.example:9001", origin("https://mcp.example"), 101),
+            (false, "mcp.example:9001", origin("https://evil.example"), 403),
+            (false, "mcp.example:9001", origin("http://localhost"), 403),
+        ] {
+            assert_eq!(status(&open, "", loopback, host, &extra), expected, "{host} {extra}");
+        }
+        let listed = Rules {
+            origins: vec!["https://app.example".into(), "null".into()],
+            hosts: vec!["mcp.example".into()],
+            token: None,
+        };
+        assert_eq!(status(&listed, "", false, "mcp.example", &origin("https://app.example")), 101);
+        assert_eq!(status(&listed, "", false, "mcp.example", &origin("null")), 101);
+        assert_eq!(status(&listed, "", false, "other.example", ""), 403);
+        assert_eq!(status(&listed, "", true, "localhost", ""), 101);
+        assert_eq!(status(&open, "/mcp", true, "localhost", ""), 101);
+        assert_eq!(status(&open, "/other", true, "localhost", ""), 404);
+        let secret = Rules { token: Some("secret".into()), ..Rules::default() };
+        assert_eq!(status(&secret, "", true, "localhost", ""), 401);
+        assert_eq!(status(&secret, "", true, "localhost", "Authorization: Bearer secres\r\n"), 401);
+        assert_eq!(status(&secret, "", true, "localhost", "Authorization: Bearer secret\r\n"), 101);
+    }
+}

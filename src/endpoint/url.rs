@@ -1,0 +1,179 @@
+//! [`Url`]: where a WebSocket is.
+//!
+//! `ws://HOST[:PORT][/PATH][?QUERY]`, `wss://…` over TLS (RFC 6455 §3), and `ws+unix:SOCKET[:PATH]`.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use super::{EndpointError, path_bytes, shown, unescaped};
+
+/// What a WebSocket URL names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Url {
+    /// Where the socket is.
+    pub place: Place,
+    /// What stands in the `Host` header.
+    pub host: String,
+    /// Path and query of the request, from the slash on.
+    pub target: String,
+}
+
+/// Where the socket of a [`Url`] is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Place {
+    /// A TCP port.
+    Tcp {
+        /// Name or address, an IPv6 address without its brackets.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Whether it speaks TLS (`wss`).
+        secure: bool,
+    },
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl Url {
+    /// The scheme: `ws`, `wss` or `ws+unix`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        match self.place {
+            Place::Tcp { secure: true, .. } => "wss",
+            Place::Tcp { .. } => "ws",
+            Place::Unix(_) => "ws+unix",
+        }
+    }
+}
+
+impl Url {
+    pub(super) fn set_port(&mut self, number: u16) {
+        let Place::Tcp { host, port, .. } = &mut self.place else { return };
+        *port = number;
+        self.host =
+            if host.contains(':') { format!("[{host}]:{number}") } else { format!("{host}:{number}") };
+    }
+}
+
+impl FromStr for Url {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let wrong = |reason| EndpointError::BadUrl { url: shown(text), reason };
+        if text.contains('#') {
+            return Err(wrong("a fragment has no meaning in it (RFC 6455 §3)"));
+        }
+        if text.bytes().any(|byte| !byte.is_ascii_graphic()) {
+            return Err(wrong("blanks, control characters and what is not ASCII are written %XX"));
+        }
+        if let Some(rest) = text.strip_prefix("ws+unix:") {
+            let (path, target) = match rest.find(':') {
+                Some(at) => (rest.get(..at), rest.get(at + 1..)),
+                None => (Some(rest), None),
+            };
+            let (path, target) = (path.unwrap_or_default(), target.unwrap_or("/"));
+            let path = unescaped(path.strip_prefix("//").unwrap_or(path))?;
+            if path.as_os_str().is_empty() || !target.starts_with('/') {
+                return Err(wrong("ws+unix:SOCKET or ws+unix:SOCKET:/PATH is needed"));
+            }
+            return Ok(Self { place: Place::Unix(path), host: "localhost".into(), target: target.into() });
+        }
+        let (secure, rest) = match (text.strip_prefix("ws://"), text.strip_prefix("wss://")) {
+            (Some(rest), _) => (false, rest),
+            (_, Some(rest)) => (true, rest),
+            _ => return Err(wrong("ws://HOST:PORT/PATH, wss://HOST:PORT/PATH or ws+unix:SOCKET is needed")),
+        };
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, target) = rest.split_at_checked(end).unwrap_or((rest, ""));
+        if authority.contains('@') {
+            return Err(wrong("it names a user; a token goes into a header"));
+        }
+        let (name, port) = match authority.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => {
+                let number = port.parse().ok().filter(|_| port.bytes().all(|byte| byte.is_ascii_digit()));
+                (name, number.ok_or_else(|| wrong("the port is no number from 0 to 65535"))?)
+            }
+            _ => (authority, if secure { 443 } else { 80 }),
+        };
+        let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+        if bare.is_empty() {
+            return Err(wrong("the host is missing"));
+        }
+        if (bare.len() == name.len()) == bare.contains(':') || bare.contains(['[', ']']) {
+            return Err(wrong("an IPv6 address, and nothing else, stands in brackets"));
+        }
+        let slash = if target.starts_with('/') { "" } else { "/" };
+        Ok(Self {
+            place: Place::Tcp { host: bare.into(), port, secure },
+            host: authority.into(),
+            target: format!("{slash}{target}"),
+        })
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::Tcp { .. } => write!(f, "{}://{}{}", self.scheme(), self.host, self.target),
+            Place::Unix(path) => {
+                write!(f, "ws+unix:")?;
+                for byte in path_bytes(path) {
+                    match byte {
+                        b':' | b'%' | b'#' => write!(f, "%{byte:02X}")?,
+                        byte if byte.is_ascii_graphic() => write!(f, "{}", char::from(*byte))?,
+                        byte => write!(f, "%{byte:02X}")?,
+                    }
+                }
+                if self.target == "/" { Ok(()) } else { write!(f, ":{}", self.target) }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read_and_written_alike() {
+        for (text, host, target, written) in [
+            ("ws://127.0.0.1:9001", "127.0.0.1:9001", "/", "ws://127.0.0.1:9001/"),
+            (
+                "ws://h:1/runCase?case=1&agent=x",
+                "h:1",
+                "/runCase?case=1&agent=x",
+                "ws://h:1/runCase?case=1&agent=x",
+            ),
+            ("wss://h?x", "h", "/?x", "wss://h/?x"),
+            ("ws://[::1]:80/a", "[::1]:80", "/a", "ws://[::1]:80/a"),
+            ("ws+unix:/run/x", "localhost", "/", "ws+unix:/run/x"),
+            ("ws+unix:///run/x%3a:/p", "localhost", "/p", "ws+unix:/run/x%3A:/p"),
+        ] {
+            let url: Url = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!((&*url.host, &*url.target, &*url.to_string()), (host, target, written));
+            assert_eq!(url.to_string().parse(), Ok(url));
+        }
+        assert_eq!(
+            "wss://h".parse::<Url>().unwrap().place,
+            Place::Tcp { host: "h".into(), port: 443, secure: true }
+        );
+        for bad in [
+            "http://h",
+            "ws://",
+            "ws://:80",
+            "ws://h:x",
+            "ws://h:70000",
+            "ws://h:+1",
+            "ws://::1/",
+            "ws://[h]",
+            "ws://a@h",
+            "ws://h/#f",
+            "ws://h/ x",
+            "ws+unix:",
+            "ws+unix:/a:b",
+        ] {
+            assert!(bad.parse::<Url>().is_err(), "{bad}");
+        }
+    }
+}
