@@ -2,6 +2,7 @@
 
 use framewire::{
     Link,
+    codec::{Encode, WebSocket, websocket::Role},
     endpoint::Framing,
     io::memory::{self, MemoryReader, MemoryWriter},
 };
@@ -24,15 +25,17 @@ pub(crate) enum Builtin {
 /// Starts `builtin` as a task and returns a link to it. The task ends when the link closes.
 pub(crate) fn start(builtin: Builtin, max_message_size: usize) -> AnyLink {
     let (near, far) = memory::pair(PIPE);
-    // With a length before each message any bytes pass, also those that a line could not hold.
-    let link = |(reader, writer): (MemoryReader, MemoryWriter)| {
-        Link::pair(
-            AnyCodec::new(Framing::Length, max_message_size),
-            AnyReader::Memory(reader),
-            AnyWriter::Memory(writer),
-        )
+    // Any bytes pass, also those that a line could not hold; and what they are said to be comes back from an echo.
+    let codec = |role| match builtin {
+        Builtin::Demo => AnyCodec::new(Framing::Length, max_message_size),
+        Builtin::Echo => {
+            AnyCodec::WebSocket(Box::new(WebSocket::new(role).max_size(max_message_size).keep_alive(None)))
+        }
     };
-    let (near, far) = (link(near), link(far));
+    let link = |role, (reader, writer): (MemoryReader, MemoryWriter)| {
+        Link::pair(codec(role), AnyReader::Memory(reader), AnyWriter::Memory(writer))
+    };
+    let (near, far) = (link(Role::Server, near), link(Role::Client, far));
     tokio::spawn(async move {
         match builtin {
             Builtin::Demo => demo::serve(far, max_message_size).await,
@@ -46,8 +49,9 @@ pub(crate) fn start(builtin: Builtin, max_message_size: usize) -> AnyLink {
 pub(crate) async fn echo(link: AnyLink) {
     let (mut sender, mut receiver) = link.split();
     loop {
-        match receiver.receive_lent().await {
-            Ok(message) => {
+        match receiver.receive_with_kind().await {
+            Ok((kind, message)) => {
+                sender.encoder_mut().set_kind(kind);
                 if sender.send(message).await.is_err_and(|error| error.is_fatal()) {
                     return;
                 }

@@ -9,7 +9,10 @@ use framewire::io::{
 };
 use framewire::{
     Link,
-    codec::{Codec, Decode, Encode, WebSocket, websocket::handshake::ServerConfig},
+    codec::{
+        Codec, Decode, Encode, WebSocket,
+        websocket::{Role, handshake::ServerConfig},
+    },
     endpoint::{Address, Endpoint, Place},
     io::{
         stdio::{self, Stdin, Stdout},
@@ -234,7 +237,7 @@ impl Listener {
                 reader,
                 writer,
                 server: server.clone(),
-                codec: guard::server_codec(limit(&self.endpoint, self.max)),
+                codec: guard::codec(Role::Server, limit(&self.endpoint, self.max)),
                 config,
                 peer,
             })),
@@ -325,7 +328,8 @@ pub(crate) async fn connect(endpoint: &Endpoint, max: usize, connection: u64) ->
             let request = guard::request(url).map_err(|error| failed(error.into()))?;
             let (connected, unread) =
                 websocket::ask(&mut reader, &mut writer, request).await.map_err(failed)?;
-            let codec = websocket::agreed(guard::client_codec(limit(endpoint, max)), connected.deflate);
+            let codec =
+                websocket::agreed(guard::codec(Role::Client, limit(endpoint, max)), connected.deflate);
             let codec = AnyCodec::WebSocket(Box::new(codec));
             Link::with_unread(codec, reader, writer, LinkConfig::default(), &unread)
                 .map_err(Failure::runtime)?

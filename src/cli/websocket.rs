@@ -7,7 +7,7 @@ use framewire::{
     codec::{
         WebSocket,
         websocket::{
-            CloseReason,
+            CloseReason, Role,
             handshake::{Asked, HandshakeError, Request, ServerConfig, Verdict},
         },
     },
@@ -126,14 +126,9 @@ pub(crate) fn request(url: &Url) -> Result<Request, HandshakeError> {
     Request::new(&url.host, &url.target)?.protocol(PROTOCOL)
 }
 
-/// The codec of a client's connection.
-pub(crate) fn client_codec(max: usize) -> WebSocket {
-    WebSocket::client().max_size(max).check_sent_text(true)
-}
-
-/// The codec of a server's connection: whatever ends it from here, this end goes away.
-pub(crate) fn server_codec(max: usize) -> WebSocket {
-    let codec = WebSocket::server().max_size(max).check_sent_text(true);
+/// The codec of this end of a connection. Whatever ends it from here, this end goes away (RFC 6455 §7.4.1).
+pub(crate) fn codec(role: Role, max: usize) -> WebSocket {
+    let codec = WebSocket::new(role).max_size(max).check_sent_text(true);
     match CloseReason::new(1001, "") {
         Some(reason) => codec.close_reason(reason),
         None => codec,

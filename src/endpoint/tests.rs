@@ -89,7 +89,7 @@ fn mistakes_get_an_answer_that_helps() {
         ("unx:/run/x", "did you mean unix?"),
         ("stido:", "did you mean stdio?"),
         ("ftp://x", "unknown scheme 'ftp'"),
-        ("ws://h:1", "'ws' is reserved but not built into this version"),
+        ("http://h:1", "'http' is reserved but not built into this version"),
         ("https://h/mcp", "'https' is reserved"),
         ("kafka://h/topic", "'kafka' is reserved"),
         ("tls://h", "a port is missing: tls://h:PORT"),
