@@ -104,6 +104,9 @@ pub enum Framing {
     Length,
     /// A `Content-Length` header before each message, as in the Language Server Protocol.
     ContentLength,
+    /// JSON values one after the other, with or without anything between.
+    #[cfg(feature = "json")]
+    Json,
 }
 
 impl Framing {
@@ -114,6 +117,8 @@ impl Framing {
             Self::Newline => "newline",
             Self::Length => "length",
             Self::ContentLength => "content-length",
+            #[cfg(feature = "json")]
+            Self::Json => "json",
         }
     }
 }
@@ -132,6 +137,9 @@ impl FromStr for Framing {
             "newline" => Ok(Self::Newline),
             "length" => Ok(Self::Length),
             "content-length" => Ok(Self::ContentLength),
+            #[cfg(feature = "json")]
+            "json" => Ok(Self::Json),
+            #[cfg(not(feature = "json"))]
             "json" => Err(EndpointError::NeedsJson),
             _ => Err(EndpointError::UnknownFraming {
                 hint: did_you_mean(nearest(text, &["newline", "length", "content-length", "json"])),

@@ -48,6 +48,38 @@ pub enum Fault {
         /// Bytes skipped.
         size: usize,
     },
+    /// The message is not JSON, and the framing or the caller asked that it be. It was dropped.
+    #[error("message is not JSON at byte {at}: {reason}")]
+    InvalidJson {
+        /// Offset in the message, in bytes.
+        at: u64,
+        /// What is wrong there.
+        reason: JsonReason,
+    },
+}
+
+/// Why bytes are not JSON (RFC 8259).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum JsonReason {
+    /// A byte that cannot stand there: a comma too many, a bracket of the other kind, a word that is none.
+    #[error("unexpected byte")]
+    Unexpected,
+    /// An unescaped control character in a string.
+    #[error("control character in a string")]
+    Control,
+    /// A backslash with something behind it that it does not escape.
+    #[error("bad escape")]
+    Escape,
+    /// Not UTF-8 from there on.
+    #[error("not UTF-8")]
+    Utf8,
+    /// A container too many is open ([`MAX_JSON_DEPTH`](crate::limits::MAX_JSON_DEPTH)).
+    #[error("nested too deeply")]
+    TooDeep,
+    /// The end came too early.
+    #[error("ends too early")]
+    Incomplete,
 }
 
 /// A breach of the framing after which message boundaries are lost: the connection has to end.
@@ -120,6 +152,12 @@ pub enum Rejection {
     /// The framing cannot carry an empty payload (a blank line is no message).
     #[error("this framing cannot carry an empty message")]
     Empty,
+    /// The framing carries one JSON value a message, and the payload is none, is not whole or is more than one.
+    #[error("message is not exactly one JSON value, from byte {at} on")]
+    NotOneValue {
+        /// Offset in the payload of the first byte that is no part of one value; its length when it is not whole.
+        at: usize,
+    },
     /// The length does not fit into the length field.
     #[error("message of {size} bytes does not fit into a length field of {width} bytes")]
     LengthField {

@@ -11,6 +11,8 @@ mod frame;
 pub mod gateway;
 #[cfg(feature = "link")]
 pub mod io;
+#[cfg(feature = "json")]
+pub mod json;
 pub mod limits;
 #[cfg(feature = "link")]
 pub mod link;

@@ -30,6 +30,10 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// A server that prints a banner makes a few dozen noise lines; a stream that is not MCP at all makes nothing else.
 pub const MAX_FAULTS_IN_A_ROW: u32 = 1024;
 
+/// Deepest nesting of a JSON value, in containers open at a time: simd-json's own limit, eight times serde_json's. One
+/// bit is kept for each level.
+pub const MAX_JSON_DEPTH: usize = 1024;
+
 /// Smallest window of a read, in bytes. A read that fills its window makes the next one larger.
 pub const MIN_READ_WINDOW: usize = 8 * 1024;
 

@@ -13,9 +13,10 @@ use framewire::io::{child, unix};
 use framewire::{
     Frame, Link,
     codec::{
-        Codec, ContentLength, ContentLengthDecoder, ContentLengthEncoder, Decode, Encode, Kind, LengthPrefix,
-        LengthPrefixDecoder, LengthPrefixEncoder, Newline, NewlineDecoder, NewlineEncoder, Reply, Step,
-        WebSocket, WebSocketDecoder, WebSocketEncoder, Wrap,
+        Codec, ContentLength, ContentLengthDecoder, ContentLengthEncoder, Decode, Encode, JsonValues,
+        JsonValuesDecoder, JsonValuesEncoder, Kind, LengthPrefix, LengthPrefixDecoder, LengthPrefixEncoder,
+        Newline, NewlineDecoder, NewlineEncoder, Reply, Step, WebSocket, WebSocketDecoder, WebSocketEncoder,
+        Wrap,
     },
     endpoint::Framing,
     error::{Rejection, Violation},
@@ -32,6 +33,7 @@ pub(crate) enum AnyCodec {
     Newline(Newline),
     Length(LengthPrefix),
     ContentLength(ContentLength),
+    Json(JsonValues),
     WebSocket(Box<WebSocket>),
 }
 
@@ -41,6 +43,7 @@ impl AnyCodec {
         match framing {
             Framing::Length => Self::Length(LengthPrefix::new().max_size(max)),
             Framing::ContentLength => Self::ContentLength(ContentLength::new().max_size(max)),
+            Framing::Json => Self::Json(JsonValues::new().max_size(max)),
             _ => Self::Newline(Newline::new().max_size(max)),
         }
     }
@@ -64,6 +67,10 @@ impl Codec for AnyCodec {
                 let (decoder, encoder) = codec.split();
                 (AnyDecoder::ContentLength(decoder), AnyEncoder::ContentLength(encoder))
             }
+            Self::Json(codec) => {
+                let (decoder, encoder) = codec.split();
+                (AnyDecoder::Json(decoder), AnyEncoder::Json(encoder))
+            }
             Self::WebSocket(codec) => {
                 let (decoder, encoder) = codec.split();
                 (AnyDecoder::WebSocket(Box::new(decoder)), AnyEncoder::WebSocket(Box::new(encoder)))
@@ -78,6 +85,7 @@ pub(crate) enum AnyDecoder {
     Newline(NewlineDecoder),
     Length(LengthPrefixDecoder),
     ContentLength(ContentLengthDecoder),
+    Json(JsonValuesDecoder),
     WebSocket(Box<WebSocketDecoder>),
 }
 
@@ -88,6 +96,7 @@ macro_rules! each_codec {
             Self::Newline($codec) => $call,
             Self::Length($codec) => $call,
             Self::ContentLength($codec) => $call,
+            Self::Json($codec) => $call,
             Self::WebSocket($codec) => $call,
         }
     };
@@ -139,6 +148,7 @@ pub(crate) enum AnyEncoder {
     Newline(NewlineEncoder),
     Length(LengthPrefixEncoder),
     ContentLength(ContentLengthEncoder),
+    Json(JsonValuesEncoder),
     WebSocket(Box<WebSocketEncoder>),
 }
 

@@ -64,6 +64,7 @@ Options of an endpoint:
   ?framing=newline         one message per line (the default)
   ?framing=length          a big-endian length of four bytes before each message
   ?framing=content-length  a Content-Length header before each message
+  ?framing=json            JSON values one after the other, with or without anything between
   ?max-message-size=64KiB  a limit for this endpoint alone
   ?cert=FILE&key=FILE      tls: this end's certificate and key, PEM; needed for listening,
                            loaded again when they change and on SIGHUP

@@ -114,6 +114,8 @@ macro_rules! delegate {
 use delegate;
 
 mod content_length;
+#[cfg(feature = "json")]
+mod json;
 mod length_prefix;
 mod newline;
 #[cfg(feature = "tokio-util")]
@@ -123,6 +125,8 @@ pub mod websocket;
 mod whole;
 
 pub use content_length::{ContentLength, ContentLengthDecoder, ContentLengthEncoder};
+#[cfg(feature = "json")]
+pub use json::{JsonValues, JsonValuesDecoder, JsonValuesEncoder};
 pub use length_prefix::{Endian, LengthPrefix, LengthPrefixDecoder, LengthPrefixEncoder};
 pub use newline::{Embedded, Newline, NewlineDecoder, NewlineEncoder, Unterminated};
 #[cfg(feature = "websocket")]

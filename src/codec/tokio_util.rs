@@ -112,6 +112,10 @@ decoder!(Newline, NewlineDecoder, LengthPrefix, LengthPrefixDecoder, ContentLeng
 decoder!(Whole, WholeDecoder);
 encoder!(Newline, NewlineEncoder, LengthPrefix, LengthPrefixEncoder, ContentLength, ContentLengthEncoder);
 encoder!(Whole, WholeEncoder);
+#[cfg(feature = "json")]
+decoder!(super::JsonValues, super::JsonValuesDecoder);
+#[cfg(feature = "json")]
+encoder!(super::JsonValues, super::JsonValuesEncoder);
 
 #[cfg(test)]
 mod tests {

@@ -156,7 +156,7 @@ pub enum EndpointError {
         version: String,
     },
     /// A framing that is none that is known.
-    #[error("unknown framing '{framing}' (known: newline, length, content-length){hint}")]
+    #[error("unknown framing '{framing}' (known: newline, length, content-length, json){hint}")]
     UnknownFraming {
         /// The framing.
         framing: String,

@@ -42,6 +42,8 @@ fn every_form_is_read() {
 fn options_are_read() {
     assert_eq!(parsed("tcp://h:1?framing=length").framing, Some(Framing::Length));
     assert_eq!(parsed("unix:x?framing=content-length").framing, Some(Framing::ContentLength));
+    #[cfg(feature = "json")]
+    assert_eq!(parsed("tcp://h:1?framing=json").to_string(), "tcp://h:1?framing=json");
     let endpoint = parsed("stdio:?max-message-size=64KiB&framing=newline");
     assert_eq!((endpoint.framing, endpoint.max_message_size), (Some(Framing::Newline), Some(65536)));
     let endpoint = parsed("exec?framing=length:cat -u");
@@ -127,6 +129,7 @@ fn mistakes_get_an_answer_that_helps() {
         ("exec:a | b", "sh -c"),
         ("exec:a b?framing=length", "exec?framing=length:COMMAND"),
         ("tcp://h:1?framing=lenght", "did you mean length?"),
+        #[cfg(not(feature = "json"))]
         ("tcp://h:1?framing=json", "needs the json feature"),
         ("tcp://h:1?framign=newline", "did you mean framing?"),
         ("tcp://h:1?", "unknown option ''"),

@@ -1,9 +1,13 @@
-//! Finding things in bytes fast: delimiters, line breaks while copying; WebSocket's mask; UTF-8 as it comes.
+//! Finding things in bytes fast: delimiters, line breaks while copying; WebSocket's mask; UTF-8 as it comes; the
+//! structure of JSON.
 //!
-//! Uses nothing of the crate; `codec` uses it. One of the two modules where `unsafe` is allowed.
+//! Uses `limits` and `error`; `codec` and `json` use it. One of the two modules where `unsafe` is allowed.
 
 #[allow(unsafe_code)]
 mod delimiter;
+#[cfg(feature = "json")]
+#[allow(unsafe_code)]
+pub mod json;
 #[cfg(feature = "websocket")]
 mod mask;
 #[cfg(feature = "websocket")]

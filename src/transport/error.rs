@@ -230,9 +230,9 @@ impl From<Error> for TransportError {
                 Self::MessageTooLarge { size: usize::try_from(size).unwrap_or(usize::MAX), max_size: limit }
             }
             Error::Fault(Fault::Truncated { .. }) => Self::IncompleteMessage,
-            Error::Fault(fault @ (Fault::InvalidUtf8 { .. } | Fault::Noise { .. })) => {
-                Self::parse_error(fault)
-            }
+            Error::Fault(
+                fault @ (Fault::InvalidUtf8 { .. } | Fault::Noise { .. } | Fault::InvalidJson { .. }),
+            ) => Self::parse_error(fault),
             Error::Violation(violation) => Self::invalid_connection(violation.to_string()),
             Error::Rejected(Rejection::TooLarge { size, limit }) => {
                 Self::BufferOverflow { details: format!("Message size {size} exceeds limit {limit}") }

@@ -1,0 +1,645 @@
+//! JSON values one after the other, with or without something between: message boundaries by structure alone.
+//!
+//! ```text
+//!  {"id":1} {"id":2}{"id":3} LF  [ ... ]  42 LF  "text"  RS {"id":4} LF
+//!  ───┬────  ───┬──────┬───       ──┬──   ─┬     ───┬──      ────┬───     one frame each
+//! ```
+//!
+//! - A frame is one object, array or string, which ends itself, or a number, `true`, `false` or `null`, which ends with
+//!   a blank, an RS or the stream.
+//! - Between values stand blanks (space, tab, LF, CR) and RS (0x1E, JSON text sequences, RFC 7464 §2.2) in any number,
+//!   or nothing. A UTF-8 byte order mark at the very start of the stream is dropped.
+//! - Brackets have to match, and no more than [`MAX_JSON_DEPTH`](crate::limits::MAX_JSON_DEPTH) containers may be open at
+//!   a time. What else stands in a value is not looked at, unless
+//!   [`validate`](JsonValues::validate) asks for it.
+//! - A value over the limit is skipped as it comes, in bounded memory, and told of once, with its size, at its end.
+//!
+//! # Resynchronisation
+//!
+//! Anything else is noise: a fault, once, with its size. Noise ends behind an RS, or before the next `{` or `[` that
+//! cannot be nested in something broken: one before which, blanks left out, stands none of `:` `,` `{` `[`. So a stray
+//! bracket or a line of a log loses nothing of what follows, and no part of a broken message is taken for a message.
+//! After a value with brackets that do not match the fault comes at once, and what follows of it is left out by the same
+//! rule without another.
+
+use std::io::IoSlice;
+
+use super::{Codec, Decode, Encode, Step, Wrap};
+use crate::{
+    error::{Fault, JsonReason, Rejection, Violation},
+    limits::MAX_MESSAGE_SIZE,
+    scan::json::{Backend, Container, Scalar, Structure, Validator, string_end},
+};
+
+/// RFC 7464's record separator.
+const RS: u8 = 0x1e;
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// JSON values one after the other, both directions, with limits of 16 MiB.
+#[derive(Debug, Clone, Default)]
+pub struct JsonValues {
+    decoder: JsonValuesDecoder,
+    encoder: JsonValuesEncoder,
+}
+
+impl JsonValues {
+    /// JSON values with the default limits.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Limits payloads in both directions to `bytes`.
+    #[must_use]
+    pub fn max_size(self, bytes: usize) -> Self {
+        self.max_decode_size(bytes).max_encode_size(bytes)
+    }
+
+    /// Limits received payloads to `bytes`.
+    #[must_use]
+    pub fn max_decode_size(mut self, bytes: usize) -> Self {
+        self.decoder.max_size = bytes;
+        self
+    }
+
+    /// Limits sent payloads to `bytes`.
+    #[must_use]
+    pub fn max_encode_size(mut self, bytes: usize) -> Self {
+        self.encoder.max_size = bytes;
+        self
+    }
+
+    /// Whether a received value has to be JSON and UTF-8 throughout. Off by default. A value that is not is a
+    /// [`Fault::InvalidJson`] as soon as the byte has come that makes it so, however much of it is still to come; the
+    /// rest of it is skipped.
+    #[must_use]
+    pub fn validate(mut self, validate: bool) -> Self {
+        self.decoder.validator = validate.then(Box::default);
+        self
+    }
+
+    /// Whether an RS is sent before each value, as JSON text sequences have it (RFC 7464 §2.2). Off by default. Received
+    /// are both.
+    #[must_use]
+    pub fn record_separators(mut self, send: bool) -> Self {
+        self.encoder.record_separators = send;
+        self
+    }
+}
+
+impl Codec for JsonValues {
+    type Decoder = JsonValuesDecoder;
+    type Encoder = JsonValuesEncoder;
+
+    fn split(self) -> (JsonValuesDecoder, JsonValuesEncoder) {
+        (self.decoder, self.encoder)
+    }
+}
+
+super::delegate!(JsonValues);
+
+/// What stands at the first byte that is not done with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Between,
+    Container,
+    String,
+    Scalar(Scalar),
+    Noise,
+}
+
+/// A byte order mark at the start of the stream.
+enum Mark {
+    None,
+    Dropped,
+    /// More bytes have to show whether it is one.
+    Cut,
+}
+
+/// Bytes into JSON values.
+///
+/// ```text
+///            ┌─────── its end ────────┐   ┌──────── an RS, the start of a container ────────┐
+///            ▼                        │   ▼                                                 │
+///  ──── Between ── a value begins ─▶ Container, String, Scalar ── brackets mismatch ─▶ Noise (told)
+///            └──── anything else ──────────────────────────────────────────────────▶ Noise (to be told)
+/// ```
+#[derive(Debug, Clone)]
+pub struct JsonValuesDecoder {
+    max_size: usize,
+    mode: Mode,
+    /// Index behind the last byte of a string or scalar that was looked at.
+    seen: usize,
+    /// The next byte of a string is escaped.
+    escaped: bool,
+    /// Nothing of the cases that are seldom is under way or asked for.
+    plain: bool,
+    /// Nothing has come yet, so a byte order mark may.
+    at_start: bool,
+    /// The noise belongs to a message of which a fault has told.
+    told: bool,
+    /// The last byte of noise that is no blank.
+    last: u8,
+    /// Bytes of an over-long value that were skipped, or bytes of noise.
+    skipped: u64,
+    structure: Structure,
+    /// Boxed, as few ask for it and it is larger than all the rest.
+    validator: Option<Box<Validator>>,
+    /// Index behind the last byte that was validated.
+    validated: usize,
+    /// What is wrong with the value that is being skipped was told.
+    invalid: bool,
+}
+
+impl Default for JsonValuesDecoder {
+    fn default() -> Self {
+        Self {
+            max_size: MAX_MESSAGE_SIZE,
+            mode: Mode::Between,
+            seen: 0,
+            escaped: false,
+            plain: false,
+            at_start: true,
+            told: false,
+            last: 0,
+            skipped: 0,
+            structure: Structure::new(),
+            validator: None,
+            validated: 0,
+            invalid: false,
+        }
+    }
+}
+
+impl Decode for JsonValuesDecoder {
+    #[inline]
+    fn decode(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
+        // The plain case: an object or array that is not too large, whole or still to come.
+        let mut found = None;
+        if self.plain && (self.mode == Mode::Container || self.begins(src)) {
+            match self.structure.close(src) {
+                Container::Closed { end } if end <= self.max_size => {
+                    let consumed = end + usize::from(src.get(end) == Some(&b'\n'));
+                    self.structure.advance(consumed);
+                    self.mode = Mode::Between;
+                    return Ok(Step::Frame { payload: 0..end, consumed });
+                }
+                Container::Open if src.len() <= self.max_size => {
+                    return Ok(Step::Incomplete { consumed: 0, needed: 0 });
+                }
+                other => found = Some(other),
+            }
+        }
+        let step = self.look(src, found);
+        self.plain = !self.at_start && self.skipped == 0 && !self.invalid && self.validator.is_none();
+        let (Step::Frame { consumed, .. }
+        | Step::Incomplete { consumed, .. }
+        | Step::Fault { consumed, .. }
+        | Step::Produced { consumed }
+        | Step::Event { consumed }
+        | Step::End { consumed }) = step;
+        self.structure.advance(consumed);
+        self.seen = self.seen.saturating_sub(consumed);
+        self.validated = self.validated.saturating_sub(consumed);
+        Ok(step)
+    }
+
+    fn decode_eof(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
+        let step = self.decode(src)?;
+        let Step::Incomplete { consumed, .. } = step else { return Ok(step) };
+        let size = src.len() - consumed;
+        let all = src.len();
+        let mode = std::mem::replace(&mut self.mode, Mode::Between);
+        let skipped = std::mem::take(&mut self.skipped);
+        let told = std::mem::take(&mut self.invalid) | std::mem::take(&mut self.told);
+        self.structure.reset(0);
+        self.seen = 0;
+        Ok(match mode {
+            // Half a byte order mark.
+            Mode::Between if size > 0 => Step::Fault { fault: Fault::Noise { size }, consumed: all },
+            Mode::Between => Step::Incomplete { consumed: all, needed: 0 },
+            _ if told => Step::Incomplete { consumed: all, needed: 0 },
+            Mode::Noise => {
+                let size = usize::try_from(skipped).unwrap_or(usize::MAX).saturating_add(size);
+                Step::Fault { fault: Fault::Noise { size }, consumed: all }
+            }
+            _ if skipped > 0 || size > self.max_size => {
+                let fault = Fault::TooLarge { size: skipped + size as u64, limit: self.max_size };
+                Step::Fault { fault, consumed: all }
+            }
+            Mode::Scalar(scalar) if scalar.is_complete() => {
+                Step::Frame { payload: consumed..all, consumed: all }
+            }
+            _ => Step::Fault { fault: Fault::Truncated { size }, consumed: all },
+        })
+    }
+
+    fn is_mid_message(&self) -> bool {
+        self.skipped > 0 && self.mode != Mode::Noise
+    }
+}
+
+impl JsonValuesDecoder {
+    /// The limit on payloads, in bytes.
+    #[must_use]
+    pub fn max_size(&self) -> usize {
+        self.max_size
+    }
+
+    /// Whether a container stands at the start of `src`; then it is begun.
+    #[inline(always)]
+    fn begins(&mut self, src: &[u8]) -> bool {
+        let begins = self.mode == Mode::Between && matches!(src.first(), Some(b'{' | b'['));
+        if begins {
+            self.structure.begin(0);
+            self.mode = Mode::Container;
+        }
+        begins
+    }
+
+    /// Everything but the plain case. `found` is what the scanner found for the container at the start of `src`.
+    #[inline(never)]
+    fn look(&mut self, src: &[u8], mut found: Option<Container>) -> Step {
+        let mut from = 0;
+        // Each round takes something off `src` or returns.
+        loop {
+            let end = match self.mode {
+                Mode::Between => {
+                    let rest = src.get(from..).unwrap_or_default();
+                    match rest.iter().position(|byte| !is_between(*byte)) {
+                        Some(blanks) => from += blanks,
+                        None => return Step::Incomplete { consumed: src.len(), needed: 0 },
+                    }
+                    if self.at_start {
+                        match self.byte_order_mark(src.get(from..).unwrap_or_default()) {
+                            Mark::None => {}
+                            Mark::Dropped => {
+                                from += BOM.len();
+                                continue;
+                            }
+                            Mark::Cut => return Step::Incomplete { consumed: from, needed: 0 },
+                        }
+                    }
+                    self.begin(src, from);
+                    continue;
+                }
+                Mode::Container => match found.take().unwrap_or_else(|| self.structure.close(src)) {
+                    Container::Closed { end } => Some(end),
+                    Container::Open => None,
+                    Container::Mismatched { at } => return self.broken(from, at, JsonReason::Unexpected),
+                    Container::TooDeep { at } => return self.broken(from, at, JsonReason::TooDeep),
+                },
+                Mode::String => self.string_end(src),
+                Mode::Scalar(scalar) => match self.scalar_end(src, scalar) {
+                    Ok(end) => end,
+                    Err(()) => {
+                        self.make_noise();
+                        continue;
+                    }
+                },
+                Mode::Noise => match self.noise_end(src, from) {
+                    Some(end) => {
+                        self.mode = Mode::Between;
+                        self.structure.reset(end);
+                        let size = std::mem::take(&mut self.skipped) + (end - from) as u64;
+                        if !std::mem::take(&mut self.told) {
+                            let size = usize::try_from(size).unwrap_or(usize::MAX);
+                            return Step::Fault { fault: Fault::Noise { size }, consumed: end };
+                        }
+                        from = end;
+                        continue;
+                    }
+                    None => {
+                        self.skipped += (src.len() - from) as u64;
+                        return Step::Incomplete { consumed: src.len(), needed: 0 };
+                    }
+                },
+            };
+            if self.validator.is_some()
+                && let Some(fault) = self.validate(src, from, end)
+            {
+                if end.is_some() {
+                    self.finish();
+                }
+                return Step::Fault { fault, consumed: end.unwrap_or(src.len()) };
+            }
+            let Some(end) = end else { return self.unfinished(src, from) };
+            if self.skipped > 0 || end - from > self.max_size {
+                let size = self.skipped + (end - from) as u64;
+                let told = self.invalid;
+                self.finish();
+                if told {
+                    from = end;
+                    continue;
+                }
+                let fault = Fault::TooLarge { size, limit: self.max_size };
+                return Step::Fault { fault, consumed: end };
+            }
+            self.mode = Mode::Between;
+            // What mostly stands between, at once.
+            let consumed = end + usize::from(src.get(end) == Some(&b'\n'));
+            return Step::Frame { payload: from..end, consumed };
+        }
+    }
+
+    /// Something begins at `from`.
+    #[inline]
+    fn begin(&mut self, src: &[u8], from: usize) {
+        self.at_start = false;
+        self.seen = from + 1;
+        self.validated = from;
+        if let Some(validator) = &mut self.validator {
+            validator.reset();
+        }
+        match src.get(from) {
+            Some(b'{' | b'[') => {
+                self.structure.begin(from);
+                self.mode = Mode::Container;
+            }
+            Some(b'"') => {
+                self.escaped = false;
+                self.mode = Mode::String;
+            }
+            byte => match byte.and_then(|byte| Scalar::start(*byte)) {
+                Some(scalar) => self.mode = Mode::Scalar(scalar),
+                None => self.make_noise(),
+            },
+        }
+    }
+
+    #[cold]
+    fn byte_order_mark(&mut self, rest: &[u8]) -> Mark {
+        if rest.len() < BOM.len() && BOM.starts_with(rest) {
+            return Mark::Cut;
+        }
+        self.at_start = false;
+        if rest.starts_with(BOM) { Mark::Dropped } else { Mark::None }
+    }
+
+    fn string_end(&mut self, src: &[u8]) -> Option<usize> {
+        let rest = src.get(self.seen..).unwrap_or_default();
+        let found = string_end(self.structure.backend(), rest, &mut self.escaped);
+        let end = found.map(|at| self.seen + at + 1);
+        self.seen = end.unwrap_or(src.len());
+        self.leave_structure(end)
+    }
+
+    /// The end of a number or word. An error when it is none or nothing ends it.
+    fn scalar_end(&mut self, src: &[u8], mut scalar: Scalar) -> Result<Option<usize>, ()> {
+        let rest = src.get(self.seen..).unwrap_or_default();
+        let Err(at) = scalar.feed(rest) else {
+            self.seen = src.len();
+            self.mode = Mode::Scalar(scalar);
+            return Ok(None);
+        };
+        let end = self.seen + at;
+        if !scalar.is_complete() || !src.get(end).is_some_and(|byte| is_between(*byte)) {
+            return Err(());
+        }
+        self.seen = end;
+        Ok(self.leave_structure(Some(end)))
+    }
+
+    /// A value that was read without the scanner ends: where the scanner has not been, it begins anew.
+    fn leave_structure(&mut self, end: Option<usize>) -> Option<usize> {
+        if let Some(end) = end
+            && end > self.structure.scanned()
+        {
+            self.structure.reset(end);
+        }
+        end
+    }
+
+    fn make_noise(&mut self) {
+        self.mode = Mode::Noise;
+        self.told = std::mem::take(&mut self.invalid);
+        self.last = 0;
+    }
+
+    /// Where noise that begins at `from` ends. Its first byte, if nothing of it was left out before, is no start.
+    fn noise_end(&mut self, src: &[u8], from: usize) -> Option<usize> {
+        let mut looked = from;
+        let bytes = |range| src.get(range).unwrap_or_default();
+        while let Some(found) = memchr::memchr3(b'{', b'[', RS, src.get(looked..).unwrap_or_default()) {
+            let at = looked + found;
+            if src.get(at) == Some(&RS) {
+                return Some(at + 1);
+            }
+            let before = bytes(looked..at).iter().rfind(|byte| !is_between(**byte));
+            let before = before.copied().unwrap_or(self.last);
+            if !matches!(before, b':' | b',' | b'{' | b'[') {
+                return Some(at);
+            }
+            self.last = b'{';
+            looked = at + 1;
+        }
+        if let Some(last) = bytes(looked..src.len()).iter().rfind(|byte| !is_between(**byte)) {
+            self.last = *last;
+        }
+        None
+    }
+
+    /// The value that begins at `from` has a bracket at `at` that it cannot have.
+    #[cold]
+    fn broken(&mut self, from: usize, at: usize, reason: JsonReason) -> Step {
+        let fault = Fault::InvalidJson { at: self.skipped + (at - from) as u64, reason };
+        let told = std::mem::take(&mut self.invalid);
+        self.finish();
+        self.mode = Mode::Noise;
+        self.told = true;
+        // A bracket that would open one more is of no message.
+        self.last = if reason == JsonReason::TooDeep { b'{' } else { 0 };
+        if told {
+            Step::Incomplete { consumed: at + 1, needed: 0 }
+        } else {
+            Step::Fault { fault, consumed: at + 1 }
+        }
+    }
+
+    /// The value is over.
+    fn finish(&mut self) {
+        self.mode = Mode::Between;
+        self.skipped = 0;
+        self.invalid = false;
+    }
+
+    /// The value that begins at `from` goes on behind `src`.
+    #[inline]
+    fn unfinished(&mut self, src: &[u8], from: usize) -> Step {
+        let size = src.len() - from;
+        if self.skipped > 0 || self.invalid || size > self.max_size {
+            self.skipped += size as u64;
+            return Step::Incomplete { consumed: src.len(), needed: 0 };
+        }
+        Step::Incomplete { consumed: from, needed: 0 }
+    }
+
+    /// Validates what has come of the value that begins at `from`. A fault of which nothing was told yet.
+    fn validate(&mut self, src: &[u8], from: usize, end: Option<usize>) -> Option<Fault> {
+        let validator = self.validator.as_mut()?;
+        let part = src.get(self.validated..end.unwrap_or(src.len())).unwrap_or_default();
+        self.validated += part.len();
+        let result = if self.invalid { Ok(()) } else { validator.feed(part) };
+        let invalid = result.err()?;
+        self.invalid = true;
+        self.skipped += (src.len() - from) as u64;
+        Some(Fault::InvalidJson { at: invalid.at, reason: invalid.reason })
+    }
+}
+
+#[inline]
+fn is_between(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | RS)
+}
+
+/// JSON values into bytes: each with an LF behind it, and an RS before it where asked for.
+///
+/// A payload has to be exactly one value by its structure (what stands within it is not looked at); blanks around it are
+/// sent along, and belong to no message at the other end.
+#[derive(Debug, Clone)]
+pub struct JsonValuesEncoder {
+    max_size: usize,
+    record_separators: bool,
+    backend: Backend,
+}
+
+impl Default for JsonValuesEncoder {
+    fn default() -> Self {
+        Self { max_size: MAX_MESSAGE_SIZE, record_separators: false, backend: Backend::detect() }
+    }
+}
+
+impl JsonValuesEncoder {
+    fn head(&self) -> &'static [u8] {
+        if self.record_separators { &[RS] } else { &[] }
+    }
+
+    /// Checks that `parts` together are one value.
+    fn check<'a>(&self, parts: impl Iterator<Item = &'a [u8]> + Clone) -> Result<(), Rejection> {
+        let size = parts.clone().map(<[u8]>::len).sum();
+        if size > self.max_size {
+            return Err(Rejection::TooLarge { size, limit: self.max_size });
+        }
+        if size == 0 {
+            return Err(Rejection::Empty);
+        }
+        let mut value = OneValue::new(self.backend);
+        for part in parts {
+            value.feed(part)?;
+        }
+        value.finish()
+    }
+}
+
+impl Encode for JsonValuesEncoder {
+    fn overhead(&self) -> usize {
+        2
+    }
+
+    fn encode(&mut self, payload: &[u8], dst: &mut [u8]) -> Result<usize, Rejection> {
+        self.check(std::iter::once(payload))?;
+        let end = super::join(self.head(), payload, dst);
+        if let Some(separator) = dst.get_mut(end) {
+            *separator = b'\n';
+        }
+        Ok(end + 1)
+    }
+
+    fn wrap(&mut self, parts: &[IoSlice<'_>]) -> Result<Option<Wrap>, Rejection> {
+        self.check(parts.iter().map(|part| &**part))?;
+        Ok(Some(Wrap::new(self.head(), b"\n")))
+    }
+}
+
+/// Whether bytes that come in pieces are one value by their structure.
+struct OneValue {
+    structure: Structure,
+    state: Value,
+    escaped: bool,
+    seen: usize,
+}
+
+enum Value {
+    ToCome,
+    Container,
+    String,
+    Scalar(Scalar),
+    Over,
+}
+
+impl OneValue {
+    fn new(backend: Backend) -> Self {
+        Self { structure: Structure::with_backend(backend), state: Value::ToCome, escaped: false, seen: 0 }
+    }
+
+    fn feed(&mut self, part: &[u8]) -> Result<(), Rejection> {
+        let mut rest = part;
+        let size = part.len();
+        let seen = self.seen;
+        let at = |left: usize| Err(Rejection::NotOneValue { at: seen + size - left });
+        while let Some(&first) = rest.first() {
+            match &mut self.state {
+                Value::ToCome | Value::Over if matches!(first, b' ' | b'\t' | b'\n' | b'\r') => {
+                    let blanks =
+                        rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).count();
+                    rest = rest.get(blanks..).unwrap_or_default();
+                }
+                Value::Over => return at(rest.len()),
+                Value::ToCome => match first {
+                    b'{' | b'[' => self.state = Value::Container,
+                    b'"' => {
+                        self.state = Value::String;
+                        rest = rest.get(1..).unwrap_or_default();
+                    }
+                    _ => match Scalar::start(first) {
+                        Some(scalar) => {
+                            self.state = Value::Scalar(scalar);
+                            rest = rest.get(1..).unwrap_or_default();
+                        }
+                        None => return at(rest.len()),
+                    },
+                },
+                Value::Container => match self.structure.close(rest) {
+                    Container::Closed { end } => {
+                        self.state = Value::Over;
+                        rest = rest.get(end..).unwrap_or_default();
+                    }
+                    Container::Open => {
+                        self.structure.advance(rest.len());
+                        rest = &[];
+                    }
+                    Container::Mismatched { at: wrong } | Container::TooDeep { at: wrong } => {
+                        return at(rest.len() - wrong);
+                    }
+                },
+                Value::String => match string_end(self.structure.backend(), rest, &mut self.escaped) {
+                    Some(quote) => {
+                        self.state = Value::Over;
+                        rest = rest.get(quote + 1..).unwrap_or_default();
+                    }
+                    None => rest = &[],
+                },
+                Value::Scalar(scalar) => match scalar.feed(rest) {
+                    Err(end) => {
+                        rest = rest.get(end..).unwrap_or_default();
+                        if !scalar.is_complete() {
+                            return at(rest.len());
+                        }
+                        self.state = Value::Over;
+                    }
+                    Ok(()) => rest = &[],
+                },
+            }
+        }
+        self.seen += part.len();
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), Rejection> {
+        match self.state {
+            Value::Over => Ok(()),
+            Value::Scalar(scalar) if scalar.is_complete() => Ok(()),
+            _ => Err(Rejection::NotOneValue { at: self.seen }),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The loops, written once over [`Lanes`] and compiled for each set of machine instructions, so that all that a loop
+//! calls becomes part of it.
+
+use super::backend::{Backend, Kind};
+#[cfg(target_arch = "x86_64")]
+use super::x86::{Avx2, Sse2};
+use super::{
+    block::{self, Carry, Lanes},
+    structure::{Container, Structure},
+    swar::Swar,
+    validate::{Invalid, Observe, Validator},
+};
+use crate::limits::MAX_JSON_DEPTH;
+
+/// One function that picks the loop for a backend.
+macro_rules! kernel {
+    ($(#[$doc:meta])* $name:ident$(<$generic:ident: $bound:ident>)?($($arg:ident: $type:ty),*) -> $answer:ty, $generic_loop:ident) => {
+        $(#[$doc])*
+        #[inline]
+        pub(crate) fn $name$(<$generic: $bound>)?(backend: Backend, $($arg: $type),*) -> $answer {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,pclmulqdq,bmi1,bmi2,lzcnt,popcnt")]
+            fn avx2$(<$generic: $bound>)?($($arg: $type),*) -> $answer {
+                // SAFETY: this function has the instructions.
+                unsafe { $generic_loop::<Avx2 $(, $generic)?>($($arg),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "sse2")]
+            fn sse2$(<$generic: $bound>)?($($arg: $type),*) -> $answer {
+                // SAFETY: this function has the instructions.
+                unsafe { $generic_loop::<Sse2 $(, $generic)?>($($arg),*) }
+            }
+            match backend.0 {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: by the invariant of `Kind` the machine has the instructions.
+                Kind::Avx2 => unsafe { avx2($($arg),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above.
+                Kind::Sse2 => unsafe { sse2($($arg),*) },
+                // SAFETY: plain arithmetic needs no instructions of its own.
+                Kind::Swar => unsafe { $generic_loop::<Swar $(, $generic)?>($($arg),*) },
+            }
+        }
+    };
+}
+
+kernel!(
+    /// See [`Structure::close`].
+    close(structure: &mut Structure, bytes: &[u8]) -> Container, close_with
+);
+kernel!(
+    /// The end of the container that begins at `from`, with `level` containers open around it, by the number of brackets
+    /// alone: whether a closer is of its opener's kind is not looked at, which makes it twice as fast as
+    /// [`Structure::close`].
+    skip(bytes: &[u8], from: usize, level: u32) -> Container, skip_with
+);
+kernel!(
+    /// Index of the quote that ends a string of which `bytes` is the rest; how the bytes end when there is none.
+    string_end(bytes: &[u8], escaped: &mut bool) -> Option<usize>, string_end_with
+);
+kernel!(
+    /// Index of the first byte that is no blank; the length when all are.
+    blanks_end(bytes: &[u8]) -> usize, blanks_end_with
+);
+kernel!(
+    /// See [`Validator::feed`].
+    validate<O: Observe>(validator: &mut Validator, observer: &mut O, bytes: &[u8]) -> Result<(), Invalid>, validate_with
+);
+
+/// # Safety
+/// The machine has the instructions of `L`.
+#[inline(always)]
+unsafe fn close_with<L: Lanes>(structure: &mut Structure, bytes: &[u8]) -> Container {
+    let mut pending = structure.pending;
+    let mut base = structure.base;
+    let mut scanned = structure.scanned;
+    let mut carry = structure.carry;
+    let mut levels = structure.nesting.levels;
+    let outer = &mut structure.nesting.outer;
+    let mut room = [0; block::SIZE];
+    let answer = 'scan: loop {
+        while pending != 0 {
+            let at = base.wrapping_add(pending.trailing_zeros() as usize);
+            pending &= pending - 1;
+            let byte = bytes.get(at).copied().unwrap_or_default();
+            let object = byte & 0x20 != 0;
+            // `{` and `[` have bit 1, `}` and `]` have not.
+            if byte & 2 != 0 {
+                if !levels.push(outer, object) {
+                    break 'scan Container::TooDeep { at };
+                }
+            } else if !levels.pop(outer, object) {
+                break 'scan Container::Mismatched { at };
+            } else if levels.depth == 0 {
+                break 'scan Container::Closed { end: at + 1 };
+            }
+        }
+        let Some((block, len)) = block::load(bytes, scanned, &mut room) else { break Container::Open };
+        // SAFETY: as promised by the caller.
+        let (masks, mut strings) = unsafe {
+            let masks = L::brackets(block);
+            let quotes = masks.quotes & !carry.escapes(masks.backslashes, len - 1);
+            (masks, L::parity(quotes))
+        };
+        strings ^= carry.in_string;
+        carry.in_string = ((strings as i64) >> 63) as u64;
+        pending = masks.brackets & !strings;
+        base = scanned;
+        scanned += len;
+    };
+    structure.nesting.levels = levels;
+    structure.pending = pending;
+    structure.base = base;
+    structure.scanned = scanned;
+    structure.carry = carry;
+    answer
+}
+
+/// # Safety
+/// The machine has the instructions of `L`.
+#[inline(always)]
+unsafe fn skip_with<L: Lanes>(bytes: &[u8], from: usize, level: u32) -> Container {
+    let mut carry = Carry::default();
+    let mut depth = level;
+    let mut base = from;
+    let mut room = [0; block::SIZE];
+    while let Some((block, len)) = block::load(bytes, base, &mut room) {
+        // SAFETY: as promised by the caller.
+        let ((masks, closers), mut strings) = unsafe {
+            let (masks, closers) = L::closers(block);
+            let quotes = masks.quotes & !carry.escapes(masks.backslashes, len - 1);
+            if quotes == 0 && carry.in_string != 0 {
+                base += len;
+                continue;
+            }
+            ((masks, closers), L::parity(quotes))
+        };
+        strings ^= carry.in_string;
+        carry.in_string = ((strings as i64) >> 63) as u64;
+        let closers = closers & !strings;
+        let mut brackets = masks.brackets & !strings;
+        let (closed, opened) = (closers.count_ones(), (brackets & !closers).count_ones());
+        if depth > level + closed && depth + opened <= MAX_JSON_DEPTH as u32 {
+            // Wherever they stand, the container stays open.
+            depth = depth + opened - closed;
+        } else {
+            while brackets != 0 {
+                let bit = brackets.trailing_zeros();
+                let at = base + bit as usize;
+                brackets &= brackets - 1;
+                if (closers >> bit) & 1 == 0 {
+                    if depth >= MAX_JSON_DEPTH as u32 {
+                        return Container::TooDeep { at };
+                    }
+                    depth += 1;
+                } else {
+                    depth -= 1;
+                    if depth <= level {
+                        return Container::Closed { end: at + 1 };
+                    }
+                }
+            }
+        }
+        base += len;
+    }
+    Container::Open
+}
+
+/// # Safety
+/// The machine has the instructions of `L`.
+#[inline(always)]
+unsafe fn string_end_with<L: Lanes>(bytes: &[u8], escaped: &mut bool) -> Option<usize> {
+    let mut carry = Carry { in_string: 0, escaped: u64::from(*escaped) };
+    let mut at = 0;
+    let mut room = [0; block::SIZE];
+    let end = loop {
+        let Some((block, len)) = block::load(bytes, at, &mut room) else { break None };
+        // SAFETY: as promised by the caller.
+        let (quotes, backslashes) = unsafe { L::quoting(block) };
+        if quotes | backslashes | carry.escaped != 0 {
+            let quotes = quotes & !carry.escapes(backslashes, len - 1);
+            if quotes != 0 {
+                break Some(at + quotes.trailing_zeros() as usize);
+            }
+        }
+        at += len;
+    };
+    *escaped = end.is_none() && carry.escaped != 0;
+    end
+}
+
+/// # Safety
+/// The machine has the instructions of `L`.
+#[inline(always)]
+unsafe fn blanks_end_with<L: Lanes>(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    let mut room = [0; block::SIZE];
+    while let Some((block, len)) = block::load(bytes, at, &mut room) {
+        // SAFETY: as promised by the caller.
+        let others = !unsafe { L::blanks(block) };
+        if others != 0 {
+            return at + (others.trailing_zeros() as usize).min(len);
+        }
+        at += len;
+    }
+    at
+}
+
+/// # Safety
+/// The machine has the instructions of `L`.
+#[inline(always)]
+unsafe fn validate_with<L: Lanes, O: Observe>(
+    validator: &mut Validator,
+    observer: &mut O,
+    bytes: &[u8],
+) -> Result<(), Invalid> {
+    // SAFETY: as promised by the caller.
+    unsafe { validator.run::<L, O>(observer, bytes) }
+}
