@@ -142,8 +142,15 @@ pub(crate) fn start(ends: Ends, limits: &Limits, tap: Option<Tap>) -> Result<(),
                 session::serve(listeners, plan(backend)).await
             }
             Shape::Join(first, second) => {
-                let ends = (open::connect(&first, max, 1).await?, open::connect(&second, max, 1).await?);
-                session::join(ends.0, ends.1, plan(second)).await
+                // An echo needs no end of its own.
+                let (first, second) =
+                    if first.address == Address::Echo { (second, first) } else { (first, second) };
+                let opened = open::connect(&first, max, 1).await?;
+                let other = match second.address {
+                    Address::Echo => None,
+                    _ => Some(open::connect(&second, max, 1).await?),
+                };
+                session::join(opened, other, plan(second)).await
             }
         }
     });

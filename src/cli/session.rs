@@ -10,9 +10,9 @@ use std::{
 
 use framewire::{
     Error,
-    endpoint::Endpoint,
+    endpoint::{Address, Endpoint},
     error::{Deadline, End},
-    gateway::{Bridge, Direction, Observer, Report},
+    gateway::{self, Bridge, Direction, Observer, Report},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -142,12 +142,18 @@ pub(crate) async fn serve(listeners: Vec<Listener>, plan: Plan) -> Result<(), Fa
     outcome
 }
 
-/// Joins two ends once.
-pub(crate) async fn join(first: Opened, second: Opened, plan: Plan) -> Result<(), Failure> {
+/// Joins an end with another, or, when there is no other, with itself, once.
+pub(crate) async fn join(first: Opened, second: Option<Opened>, plan: Plan) -> Result<(), Failure> {
     let (stop, stopped) = watch::channel(Stop::No);
     let mut signals = Signals::new()?;
     let drain_timeout = plan.drain_timeout;
-    let joined = run(1, first, second, Arc::new(plan), stopped);
+    let plan = Arc::new(plan);
+    let joined = async {
+        match second {
+            Some(second) => run(1, first, second, plan, stopped).await,
+            None => echo(1, first, plan, stopped).await,
+        }
+    };
     let mut joined = std::pin::pin!(joined);
     let mut deadline = None;
     loop {
@@ -231,6 +237,9 @@ async fn session(
             return Ok(());
         }
     };
+    if plan.backend.address == Address::Echo {
+        return echo(number, client, plan, stopped).await;
+    }
     match open::connect(&plan.backend, plan.max_message_size, number).await {
         Ok(backend) => run(number, client, backend, plan, stopped).await,
         Err(failure) => {
@@ -258,7 +267,6 @@ async fn run(
             return Ok(());
         }
     };
-    let failure = reason(number, &report);
     if report.gave_up {
         // Nobody takes what may still be queued.
         tokio::join!(client.cut(), backend.cut());
@@ -266,6 +274,33 @@ async fn run(
         client.end().await;
         backend.end().await;
     }
+    told(number, &report)
+}
+
+/// Sends a client's messages back to it.
+async fn echo(
+    number: u64,
+    mut client: Opened,
+    plan: Arc<Plan>,
+    stopped: watch::Receiver<Stop>,
+) -> Result<(), Failure> {
+    let watcher = Watcher { number, tap: plan.tap.as_ref(), faults: AtomicU64::new(0) };
+    let (stop, cut) = (asked(stopped.clone(), Stop::Drain), asked(stopped, Stop::Cut));
+    let report = tokio::select! {
+        report = gateway::echo(&mut client.link, &watcher, stop) => report,
+        () = cut => {
+            info!(connection = number, "cut off");
+            client.cut().await;
+            return Ok(());
+        }
+    };
+    client.end().await;
+    told(number, &report)
+}
+
+/// Logs what a session has done, and says whether it failed.
+fn told(number: u64, report: &Report) -> Result<(), Failure> {
+    let failure = reason(number, report);
     let (out, back) = (&report.to_backend, &report.to_client);
     info!(
         connection = number,

@@ -173,6 +173,12 @@ impl Bridge {
     }
 }
 
+impl Report {
+    pub(super) fn new() -> Self {
+        Self { to_backend: Passed::new(), to_client: Passed::new(), first: None, gave_up: false }
+    }
+}
+
 impl Passed {
     fn new() -> Self {
         Self { messages: 0, bytes: 0, dropped: 0, lost: 0, received: None, sent: None }

@@ -35,7 +35,7 @@ use crate::{
     Frame, Result,
     buffer::{BufferManager, Latch, LatchGuard},
     codec::{Encode, Reply, Wrap},
-    limits::VECTORED_THRESHOLD,
+    limits::{VECTORED_THRESHOLD, WRITE_BLOCK_SIZE},
 };
 
 mod flusher;
@@ -165,6 +165,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
             let mut writing = lock(&self.writing);
             queue.place_reply(self.high_water, &self.buffers);
             writing.take_from(&mut queue);
+            queue.direct = true;
             drop(queue);
             let guard = Driving(self);
             let outcome = writing.write_with(wrap.head(), parts, wrap.tail());
@@ -196,6 +197,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         }
         // Whatever the kernel did not take is copied, so that the frame is whole whatever becomes of the caller.
         let copied = self.copy_rest(&mut queue, &wrap, parts, skip);
+        queue.direct = false;
         let outcome = match copied {
             // The peer has the first part of a frame whose rest is lost.
             Err(error) if skip > 0 => {
@@ -400,6 +402,9 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
             Some(old) => **old = reply,
             none => *none = Some(Box::new(reply)),
         }
+        // As long as little waits each reply leaves, before what is sent later: nobody may rely on it (RFC 6455 §5.5.3), but
+        // some do.
+        queue.place_reply(WRITE_BLOCK_SIZE, &self.buffers);
         let _left_to_the_reader = self.arm(queue);
     }
 

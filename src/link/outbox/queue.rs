@@ -25,6 +25,8 @@ pub(super) struct Queue {
     pub(super) written: u64,
     /// Somebody holds `writing`.
     pub(super) driving: bool,
+    /// A frame is on its way straight from the caller's memory, and its rest is not queued yet: nothing may come between.
+    pub(super) direct: bool,
     /// The writer said Pending and has the flusher's waker.
     pub(super) blocked: bool,
     /// The flusher ran while somebody else was driving: the writer's wake-up may be spent.
@@ -114,6 +116,7 @@ impl Queue {
             in_flight: 0,
             written: 0,
             driving: false,
+            direct: false,
             blocked: false,
             missed: false,
             dirty: false,
@@ -229,7 +232,7 @@ impl Queue {
     /// Puts what the codec has to say behind the frames that are queued, unless so much is on its way already that it
     /// may as well be overtaken by a later one.
     pub(super) fn place_reply(&mut self, high_water: usize, buffers: &BufferManager) {
-        if self.reply.is_none() || self.backlog() >= high_water {
+        if self.reply.is_none() || self.direct || self.backlog() >= high_water {
             return;
         }
         let Some(reply) = self.reply.take() else { return };
