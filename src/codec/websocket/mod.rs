@@ -170,11 +170,10 @@ impl WebSocket {
 
     /// Compresses messages, and takes compressed ones, as was agreed on in the opening handshake (RFC 7692).
     ///
-    /// Nothing is allocated until the first such message. From then on a connection holds, with windows of 15 bits,
-    /// at most 80 KiB to inflate (of them 32 KiB of output) and 330 KiB to deflate, besides the message itself; the
-    /// windows that were agreed on make both smaller. Without context takeover the same is held and begins each message
-    /// anew. Messages that are sent in fragments, that would not get smaller, or for which a window of 8 bits was agreed
-    /// on (zlib has none) go out uncompressed.
+    /// Nothing is allocated until the first such message. From then on a connection holds at most 80 KiB to inflate (of
+    /// them 32 KiB of output) and 376 KiB to deflate, besides the message itself; a window of 9 bits makes that 252 KiB.
+    /// Without context takeover the same is held, and each message begins anew. Messages that are sent in fragments,
+    /// that would not get smaller, or for which a window of 8 bits was agreed on (zlib has none) go out uncompressed.
     ///
     /// A clone of a codec begins with empty windows: clone it before it is used.
     #[cfg(feature = "deflate")]
