@@ -213,7 +213,7 @@ impl WebSocket {
         self
     }
 
-    /// Sends messages as `kind` until told otherwise ([`Encode::set_kind`](super::Encode::set_kind)). Default: text.
+    /// Sends messages as `kind` until told otherwise ([`Encode::set_kind`]). Default: text.
     #[must_use]
     pub fn send_as(mut self, kind: Kind) -> Self {
         self.encoder.set_kind(kind);
