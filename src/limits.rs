@@ -25,6 +25,17 @@ pub const MAX_CONTROL_FRAMES: usize = 1024;
 /// Silence of a WebSocket peer after which it is sent a ping, and after two that it leaves unanswered given up.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
+/// WebSocket messages smaller than this, in bytes, are sent uncompressed: the shortest that gain by it are about as long.
+pub const DEFLATE_THRESHOLD: usize = 128;
+
+/// How many times its compressed size a WebSocket message may be: 256.
+///
+/// Deflate reaches 1032. JSON comes to some 10, and to 200 where a message of 16 KiB repeats the one before it.
+pub const MAX_INFLATE_RATIO: usize = 256;
+
+/// Size of a WebSocket message, in bytes, up to which its ratio is not looked at.
+pub const FREE_INFLATE_SIZE: usize = 1024 * 1024;
+
 /// Faults in a row (no good frame between them) after which a link gives up on its peer.
 ///
 /// A server that prints a banner makes a few dozen noise lines; a stream that is not MCP at all makes nothing else.

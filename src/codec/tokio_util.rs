@@ -3,6 +3,10 @@
 //! The item is `Result<BytesMut, Fault>`: `FramedRead` ends its stream once after every decoder error, so a fault that
 //! the stream survives has to be an item; only a violation is an error. Payloads are split off the read buffer, not
 //! copied.
+//!
+//! What a codec has to say to the peer by itself (a WebSocket's pong, ping or Close frame) stays with the decoder, the
+//! latest only: [`Decode::poll_reply`], on `FramedRead::decoder_mut` or `Framed::codec_mut`, takes it out after each item
+//! and after an error, for the caller to write. The peer's Close frame is the error [`End::Eof`].
 
 use std::io::IoSlice;
 
@@ -14,6 +18,8 @@ use super::{
     LengthPrefixDecoder, LengthPrefixEncoder, Newline, NewlineDecoder, NewlineEncoder, Step, Whole,
     WholeDecoder, WholeEncoder,
 };
+#[cfg(feature = "websocket")]
+use super::{WebSocket, WebSocketDecoder, WebSocketEncoder};
 use crate::{
     error::{End, Error, Fault, Violation},
     limits::MAX_READ_WINDOW,
@@ -110,6 +116,10 @@ macro_rules! encoder {
 
 decoder!(Newline, NewlineDecoder, LengthPrefix, LengthPrefixDecoder, ContentLength, ContentLengthDecoder);
 decoder!(Whole, WholeDecoder);
+#[cfg(feature = "websocket")]
+decoder!(WebSocket, WebSocketDecoder);
+#[cfg(feature = "websocket")]
+encoder!(WebSocket, WebSocketEncoder);
 encoder!(Newline, NewlineEncoder, LengthPrefix, LengthPrefixEncoder, ContentLength, ContentLengthEncoder);
 encoder!(Whole, WholeEncoder);
 #[cfg(feature = "json")]
@@ -134,6 +144,23 @@ mod tests {
         assert_eq!(Decoder::decode(&mut codec, &mut src).unwrap(), None);
         assert_eq!(Decoder::decode_eof(&mut codec, &mut src).unwrap().unwrap().unwrap(), "e");
         assert_eq!(Decoder::decode_eof(&mut codec, &mut src).unwrap(), None);
+    }
+
+    #[cfg(feature = "websocket")]
+    #[test]
+    fn what_a_websocket_has_to_say_is_there_to_be_taken() {
+        let mut codec = WebSocket::client();
+        let mut src = BytesMut::from(&b"\x89\x01a\x01\x01H\x89\x01b\x80\x01i\x88\x02\x03\xe8"[..]);
+        assert_eq!(Decoder::decode(&mut codec, &mut src).unwrap().unwrap().unwrap(), "Hi");
+        let pong = codec.poll_reply().unwrap();
+        let mut dst = BytesMut::from(pong.bytes());
+        assert_eq!((dst.len(), dst[0]), (7, 0x8a));
+        assert!(codec.poll_reply().is_none());
+        let end = Decoder::decode(&mut codec, &mut src).unwrap_err();
+        assert!(matches!(end, Error::Ended(End::Eof)), "{end}");
+        assert!(codec.poll_reply().unwrap().is_last());
+        Encoder::encode(&mut codec, b"Hi", &mut dst).unwrap();
+        assert_eq!(Decoder::decode(&mut WebSocket::server(), &mut dst).unwrap().unwrap().unwrap(), "Hi");
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! [`WebSocketDecoder`]: frames into messages.
 
+#[cfg(feature = "deflate")]
+mod compressed;
+
 use std::{ops::Range, time::Duration};
 
 use super::{
@@ -49,6 +52,8 @@ pub struct WebSocketDecoder {
     parts: bool,
     /// The last part that was delivered ended its message.
     is_final: bool,
+    #[cfg(feature = "deflate")]
+    inflater: Option<Box<super::deflate::Inflater>>,
     reply: Option<Box<Reply>>,
     outcome: Option<Box<Outcome>>,
 }
@@ -65,6 +70,8 @@ struct Limits {
 #[derive(Debug, Clone, Copy, Default)]
 struct Message {
     open: bool,
+    /// It is inflated as it comes; nothing of it stays in `src`.
+    compressed: bool,
     begin: usize,
     have: usize,
     next: usize,
@@ -106,6 +113,8 @@ impl WebSocketDecoder {
             unanswered: 0,
             parts: false,
             is_final: true,
+            #[cfg(feature = "deflate")]
+            inflater: None,
             reply: None,
             outcome: None,
         }
@@ -217,6 +226,8 @@ impl WebSocketDecoder {
             Some(Outcome::Closed(_)) => return Ok(Step::End { consumed: src.len() }),
             None => {}
         }
+        #[cfg(feature = "deflate")]
+        self.let_go();
         let step = self.advance(src);
         if let Err(violation) = &step
             && self.outcome.is_none()
@@ -235,6 +246,14 @@ impl WebSocketDecoder {
         self.fresh = false;
     }
 
+    /// Whether compression was agreed on.
+    fn may_be_compressed(&self) -> bool {
+        #[cfg(feature = "deflate")]
+        return self.inflater.is_some();
+        #[cfg(not(feature = "deflate"))]
+        false
+    }
+
     /// Takes in frames until there is something to tell.
     fn advance(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
         loop {
@@ -246,7 +265,7 @@ impl WebSocketDecoder {
             }
             let at = if self.message.open { self.message.next } else { 0 };
             let rest = src.get_mut(at..).unwrap_or_default();
-            match Head::parse(rest, self.role, false) {
+            match Head::parse(rest, self.role, self.may_be_compressed()) {
                 Ok(head) if head.opcode.is_control() => {
                     if let Some(step) = self.control(rest, head, at)? {
                         return Ok(step);
@@ -291,7 +310,8 @@ impl WebSocketDecoder {
             Opcode::Data(kind) if !open => {
                 self.kind = kind;
                 self.utf8 = Utf8::default();
-                self.message = Message { open: true, begin: at + head.len, ..Message::default() };
+                let (compressed, begin) = (head.compressed, at + head.len);
+                self.message = Message { open: true, compressed, begin, ..Message::default() };
             }
             Opcode::Data(_) => {
                 return Err(protocol("new message inside an unfinished one", "RFC 6455 §5.4"));
@@ -305,8 +325,13 @@ impl WebSocketDecoder {
         self.message.fragments += 1;
         self.message.next = at + head.len;
         let whole = if self.parts { head.size } else { head.size.saturating_add(self.message.have as u64) };
-        if head.size > self.limits.frame as u64 || (!self.parts && whole > self.max_size as u64) {
+        let limited = !self.parts && !self.message.compressed;
+        if head.size > self.limits.frame as u64 || (limited && whole > self.max_size as u64) {
             return Err(too_large("message over the limit"));
+        }
+        #[cfg(feature = "deflate")]
+        if self.message.compressed && self.compressed_too_large(head.size) {
+            return Err(too_large("compressed message over the limit"));
         }
         if self.message.fragments > self.limits.fragments && !self.parts {
             return Err(too_large("message in too many fragments"));
@@ -318,6 +343,10 @@ impl WebSocketDecoder {
     /// Takes in what is here of the frame's payload; `None` when the frame is over and the message is not.
     fn payload(&mut self, src: &mut [u8]) -> Result<Option<Step>, Violation> {
         let Some(mut frame) = self.frame else { return Ok(None) };
+        #[cfg(feature = "deflate")]
+        if self.message.compressed {
+            return self.inflate(src, frame);
+        }
         let Message { begin, have, next, .. } = self.message;
         let here = src.len().saturating_sub(next) as u64;
         let count = frame.left.min(here) as usize;
@@ -452,6 +481,16 @@ impl Decode for WebSocketDecoder {
     #[inline]
     fn kind(&self) -> Kind {
         self.kind
+    }
+
+    #[cfg(feature = "deflate")]
+    fn produced(&mut self) -> &mut [u8] {
+        self.inflater.as_mut().map_or_else(Default::default, |inflater| inflater.produced())
+    }
+
+    #[cfg(feature = "deflate")]
+    fn take_produced(&mut self) -> crate::Frame {
+        self.inflater.as_mut().map_or_else(Default::default, |inflater| inflater.take_produced())
     }
 
     fn is_mid_message(&self) -> bool {

@@ -1,5 +1,8 @@
 //! [`WebSocketEncoder`]: messages into frames.
 
+#[cfg(feature = "deflate")]
+mod compressed;
+
 use std::io::IoSlice;
 
 use super::{
@@ -27,6 +30,8 @@ pub struct WebSocketEncoder {
     /// What is sent next is not the last part of its message.
     more: bool,
     reason: Option<CloseReason>,
+    #[cfg(feature = "deflate")]
+    deflater: Option<Box<super::deflate::Deflater>>,
 }
 
 impl WebSocketEncoder {
@@ -39,6 +44,8 @@ impl WebSocketEncoder {
             check_text: false,
             more: false,
             reason: CloseReason::new(1000, ""),
+            #[cfg(feature = "deflate")]
+            deflater: None,
         }
     }
 
@@ -115,6 +122,12 @@ impl Encode for WebSocketEncoder {
         if self.check_text {
             self.check_text(payload)?;
         }
+        #[cfg(feature = "deflate")]
+        if self.compresses(payload.len())
+            && let Some(end) = self.deflate(payload, dst)
+        {
+            return Ok(end);
+        }
         let first = self.take_first();
         let mut head = [0; MAX_HEAD];
         match self.role {
@@ -158,6 +171,10 @@ impl Encode for WebSocketEncoder {
         let size = parts.iter().map(|part| part.len()).sum();
         self.check(size)?;
         if self.role == Role::Client {
+            return Ok(None);
+        }
+        #[cfg(feature = "deflate")]
+        if self.compresses(size) {
             return Ok(None);
         }
         match parts {

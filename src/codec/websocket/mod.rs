@@ -25,6 +25,8 @@
 
 mod close;
 mod decoder;
+#[cfg(feature = "deflate")]
+mod deflate;
 mod encoder;
 pub mod handshake;
 mod head;
@@ -166,7 +168,52 @@ impl WebSocket {
         self
     }
 
-    /// Sends messages as `kind` until told otherwise ([`Encode::set_kind`](super::Encode::set_kind)). Default: text.
+    /// Compresses messages, and takes compressed ones, as was agreed on in the opening handshake (RFC 7692).
+    ///
+    /// Nothing is allocated until the first such message. From then on a connection holds at most 80 KiB to inflate (of
+    /// them 32 KiB of output) and 376 KiB to deflate, besides the message itself; a window of 9 bits makes that 252 KiB.
+    /// Without context takeover the same is held, and each message begins anew. Messages that are sent in fragments,
+    /// that would not get smaller, or for which a window of 8 bits was agreed on (zlib has none) go out uncompressed.
+    ///
+    /// A clone of a codec begins with empty windows: clone it before it is used.
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub fn deflate(mut self, params: handshake::DeflateParams) -> Self {
+        self.decoder.set_deflate(params);
+        self.encoder.set_deflate(params);
+        self
+    }
+
+    /// Sets how hard it is tried to make messages small, from 1, the fastest, to 9. Default: 1. To be called after
+    /// [`deflate`](Self::deflate).
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub fn deflate_level(mut self, level: u32) -> Self {
+        self.encoder.set_deflate_level(level);
+        self
+    }
+
+    /// Sets the size, in bytes, from which on messages are compressed. Default:
+    /// [`DEFLATE_THRESHOLD`](crate::limits::DEFLATE_THRESHOLD). To be called after [`deflate`](Self::deflate).
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub fn deflate_threshold(mut self, bytes: usize) -> Self {
+        self.encoder.set_deflate_threshold(bytes);
+        self
+    }
+
+    /// Sets how many times its compressed size a received message may be, once it is larger than
+    /// [`FREE_INFLATE_SIZE`](crate::limits::FREE_INFLATE_SIZE). Default:
+    /// [`MAX_INFLATE_RATIO`](crate::limits::MAX_INFLATE_RATIO). Inflating stops there, with close code 1009, as it does
+    /// at the limit on messages. It does not hold for messages in parts. To be called after [`deflate`](Self::deflate).
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub fn max_inflate_ratio(mut self, ratio: usize) -> Self {
+        self.decoder.set_max_inflate_ratio(ratio);
+        self
+    }
+
+    /// Sends messages as `kind` until told otherwise ([`Encode::set_kind`]). Default: text.
     #[must_use]
     pub fn send_as(mut self, kind: Kind) -> Self {
         self.encoder.set_kind(kind);
