@@ -122,9 +122,11 @@ pub(crate) fn start(ends: Ends, limits: &Limits, tap: Option<Tap>) -> Result<(),
     let mut bridge = Bridge::default();
     bridge.linger = limits.linger;
     let max = limits.max_message_size.0;
+    let deflate = !limits.guard.no_deflate;
     let plan = |backend| Plan {
         backend,
         max_message_size: max,
+        deflate,
         max_connections: limits.max_connections,
         drain_timeout: limits.drain_timeout,
         bridge,
@@ -145,10 +147,10 @@ pub(crate) fn start(ends: Ends, limits: &Limits, tap: Option<Tap>) -> Result<(),
                 // An echo needs no end of its own.
                 let (first, second) =
                     if first.address == Address::Echo { (second, first) } else { (first, second) };
-                let opened = open::connect(&first, max, 1).await?;
+                let opened = open::connect(&first, max, deflate, 1).await?;
                 let other = match second.address {
                     Address::Echo => None,
-                    _ => Some(open::connect(&second, max, 1).await?),
+                    _ => Some(open::connect(&second, max, deflate, 1).await?),
                 };
                 session::join(opened, other, plan(second)).await
             }

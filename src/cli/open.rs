@@ -259,8 +259,14 @@ fn any_stdio(codec: AnyCodec) -> io::Result<AnyLink> {
     Ok(Link::pair(codec, AnyReader::Stdio(reader), AnyWriter::Stdio(writer)))
 }
 
-/// Connects to `endpoint`, or starts what it names, for connection number `connection`.
-pub(crate) async fn connect(endpoint: &Endpoint, max: usize, connection: u64) -> Result<Opened, Failure> {
+/// Connects to `endpoint`, or starts what it names, for connection number `connection`. `deflate`: compression is offered
+/// where there is such a thing.
+pub(crate) async fn connect(
+    endpoint: &Endpoint,
+    max: usize,
+    deflate: bool,
+    connection: u64,
+) -> Result<Opened, Failure> {
     let codec = codec(endpoint, max);
     let cannot =
         |error: &io::Error| Failure::Connect(format!("cannot connect to {endpoint}: {}", connecting(error)));
@@ -325,7 +331,7 @@ pub(crate) async fn connect(endpoint: &Endpoint, max: usize, connection: u64) ->
                 }
                 _ => return Err(Failure::usage(format!("{endpoint}: not built in"))),
             };
-            let request = guard::request(url).map_err(|error| failed(error.into()))?;
+            let request = guard::request(url, deflate).map_err(|error| failed(error.into()))?;
             let (connected, unread) =
                 websocket::ask(&mut reader, &mut writer, request).await.map_err(failed)?;
             let codec =

@@ -79,7 +79,7 @@ struct Found {
 async fn probe(endpoint: &Endpoint, arguments: &Arguments) -> Result<Found, Failure> {
     let no_answer = |text: String| Failure::Connect(format!("{endpoint}: {text}"));
     let start = Instant::now();
-    let mut opened = open::connect(endpoint, arguments.max_message_size.0, 1).await?;
+    let mut opened = open::connect(endpoint, arguments.max_message_size.0, true, 1).await?;
     let connect = start.elapsed();
     let mut asked = Asked { link: &mut opened.link, timeout: arguments.timeout, id: 0 };
     let start = Instant::now();

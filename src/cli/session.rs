@@ -47,6 +47,8 @@ enum Stop {
 pub(crate) struct Plan {
     pub(crate) backend: Endpoint,
     pub(crate) max_message_size: usize,
+    /// Whether compression is offered to the backend.
+    pub(crate) deflate: bool,
     pub(crate) max_connections: usize,
     pub(crate) drain_timeout: Duration,
     pub(crate) bridge: Bridge,
@@ -229,7 +231,7 @@ async fn session(
     plan: Arc<Plan>,
     stopped: watch::Receiver<Stop>,
 ) -> Result<(), Failure> {
-    info!(connection = number, peer = client.peer(), "connected");
+    debug!(connection = number, peer = client.peer(), "accepted");
     let client = match client.open().await {
         Ok(client) => client,
         Err(failure) => {
@@ -237,10 +239,11 @@ async fn session(
             return Ok(());
         }
     };
+    info!(connection = number, peer = client.peer, "connected");
     if plan.backend.address == Address::Echo {
         return echo(number, client, plan, stopped).await;
     }
-    match open::connect(&plan.backend, plan.max_message_size, number).await {
+    match open::connect(&plan.backend, plan.max_message_size, plan.deflate, number).await {
         Ok(backend) => run(number, client, backend, plan, stopped).await,
         Err(failure) => {
             info!(connection = number, "closed: there is no backend");

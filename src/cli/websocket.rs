@@ -8,7 +8,7 @@ use framewire::{
         WebSocket,
         websocket::{
             CloseReason, Role,
-            handshake::{Asked, HandshakeError, Request, ServerConfig, Verdict},
+            handshake::{Asked, DeflateParams, HandshakeError, Request, ServerConfig, Verdict},
         },
     },
     endpoint::Url,
@@ -32,6 +32,10 @@ pub(crate) struct Guard {
     #[arg(long, value_name = "HOST")]
     allow_host: Vec<String>,
 
+    /// Neither offer nor accept compression over WebSocket (permessage-deflate)
+    #[arg(long)]
+    pub(crate) no_deflate: bool,
+
     /// File with the bearer token that WebSocket clients have to show
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -43,6 +47,7 @@ pub(crate) struct Rules {
     origins: Vec<String>,
     hosts: Vec<String>,
     token: Option<String>,
+    no_deflate: bool,
 }
 
 impl Guard {
@@ -59,7 +64,12 @@ impl Guard {
                 Some(token.to_owned())
             }
         };
-        Ok(Rules { origins: self.allow_origin.clone(), hosts: self.allow_host.clone(), token })
+        Ok(Rules {
+            origins: self.allow_origin.clone(),
+            hosts: self.allow_host.clone(),
+            token,
+            no_deflate: self.no_deflate,
+        })
     }
 }
 
@@ -115,15 +125,17 @@ fn is_loopback(host: &str) -> bool {
 /// How a listener of `url` answers handshakes. `loopback`: only this machine reaches it.
 pub(crate) fn server(url: &Url, rules: Rules, loopback: bool) -> Result<ServerConfig, Failure> {
     let path = url.target.split_once('?').map_or(&*url.target, |(path, _)| path).to_owned();
-    Ok(ServerConfig::new()
-        .protocol(PROTOCOL)
-        .map_err(Failure::runtime)?
-        .policy(move |asked| rules.verdict(asked, &path, loopback)))
+    let mut config = ServerConfig::new().protocol(PROTOCOL).map_err(Failure::runtime)?;
+    if !rules.no_deflate {
+        config = config.deflate(DeflateParams::default());
+    }
+    Ok(config.policy(move |asked| rules.verdict(asked, &path, loopback)))
 }
 
 /// What is asked for of the server of `url`.
-pub(crate) fn request(url: &Url) -> Result<Request, HandshakeError> {
-    Request::new(&url.host, &url.target)?.protocol(PROTOCOL)
+pub(crate) fn request(url: &Url, deflate: bool) -> Result<Request, HandshakeError> {
+    let request = Request::new(&url.host, &url.target)?.protocol(PROTOCOL)?;
+    Ok(if deflate { request.deflate(DeflateParams::default()) } else { request })
 }
 
 /// The codec of this end of a connection. Whatever ends it from here, this end goes away (RFC 6455 §7.4.1).
@@ -180,7 +192,7 @@ mod tests {
         let listed = Rules {
             origins: vec!["https://app.example".into(), "null".into()],
             hosts: vec!["mcp.example".into()],
-            token: None,
+            ..Rules::default()
         };
         assert_eq!(status(&listed, "", false, "mcp.example", &origin("https://app.example")), 101);
         assert_eq!(status(&listed, "", false, "mcp.example", &origin("null")), 101);

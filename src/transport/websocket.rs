@@ -323,11 +323,15 @@ pub async fn answer(
     }
 }
 
-/// `codec` with the extension that was agreed on.
+/// `codec` with the extension that was agreed on. Without the feature `deflate` nothing may be offered or accepted, since
+/// nothing could inflate it.
 #[must_use]
 pub fn agreed(codec: WebSocket, deflate: Option<DeflateParams>) -> WebSocket {
-    debug_assert!(deflate.is_none(), "nothing offers what is not built in");
-    codec
+    match deflate {
+        #[cfg(feature = "deflate")]
+        Some(params) => codec.deflate(params),
+        _ => codec,
+    }
 }
 
 async fn in_time<T>(handshake: impl Future<Output = Result<T, WebSocketError>>) -> Result<T, WebSocketError> {
