@@ -33,8 +33,9 @@ pub const DEFLATE_THRESHOLD: usize = 128;
 /// Deflate reaches 1032. JSON comes to some 10, and to 200 where a message of 16 KiB repeats the one before it.
 pub const MAX_INFLATE_RATIO: usize = 256;
 
-/// Size of a WebSocket message, in bytes, up to which its ratio is not looked at.
-pub const FREE_INFLATE_SIZE: usize = 1024 * 1024;
+/// Bytes that one compressed message may grow to whatever its ratio: the default limit on messages, since a real message
+/// may be one letter over and over (deflate reaches 1,032:1). The ratio guards those who raise that limit.
+pub const FREE_INFLATE_SIZE: usize = MAX_MESSAGE_SIZE;
 
 /// Faults in a row (no good frame between them) after which a link gives up on its peer.
 ///
