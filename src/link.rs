@@ -29,7 +29,7 @@
 //! | what happened | what `receive` returns, now and from then on |
 //! |---|---|
 //! | the peer ended between two messages | [`End::Eof`](crate::error::End::Eof) |
-//! | the peer ended inside a message | [`Fault::Truncated`](crate::error::Fault::Truncated) or the rest as a message, by the codec's policy, then `Eof` |
+//! | the peer ended inside a message | [`Fault::Truncated`] or the rest as a message, by the codec's policy, then `Eof` |
 //! | reset, broken pipe | [`End::Reset`](crate::error::End::Reset) |
 //! | this side closed | [`End::Closed`](crate::error::End::Closed) |
 //! | the framing was broken | that [`Violation`](crate::error::Violation) |
