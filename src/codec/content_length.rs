@@ -48,26 +48,6 @@ impl ContentLength {
         Self::default()
     }
 
-    /// Limits payloads in both directions to `bytes`.
-    #[must_use]
-    pub fn max_size(self, bytes: usize) -> Self {
-        self.max_decode_size(bytes).max_encode_size(bytes)
-    }
-
-    /// Limits received payloads to `bytes`.
-    #[must_use]
-    pub fn max_decode_size(mut self, bytes: usize) -> Self {
-        self.decoder.max_size = bytes;
-        self
-    }
-
-    /// Limits sent payloads to `bytes`.
-    #[must_use]
-    pub fn max_encode_size(mut self, bytes: usize) -> Self {
-        self.encoder.max_size = bytes;
-        self
-    }
-
     /// Limits received heads, up to and including the blank line, to `bytes`.
     #[must_use]
     pub fn max_head_size(mut self, bytes: usize) -> Self {
@@ -85,6 +65,7 @@ impl Codec for ContentLength {
     }
 }
 
+super::limited!(ContentLength);
 super::delegate!(ContentLength);
 
 /// Heads and payloads into frames.

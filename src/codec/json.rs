@@ -49,26 +49,6 @@ impl JsonValues {
         Self::default()
     }
 
-    /// Limits payloads in both directions to `bytes`.
-    #[must_use]
-    pub fn max_size(self, bytes: usize) -> Self {
-        self.max_decode_size(bytes).max_encode_size(bytes)
-    }
-
-    /// Limits received payloads to `bytes`.
-    #[must_use]
-    pub fn max_decode_size(mut self, bytes: usize) -> Self {
-        self.decoder.max_size = bytes;
-        self
-    }
-
-    /// Limits sent payloads to `bytes`.
-    #[must_use]
-    pub fn max_encode_size(mut self, bytes: usize) -> Self {
-        self.encoder.max_size = bytes;
-        self
-    }
-
     /// Whether a received value has to be JSON and UTF-8 throughout. Off by default. A value that is not is a
     /// [`Fault::InvalidJson`] as soon as the byte has come that makes it so, however much of it is still to come; the
     /// rest of it is skipped.
@@ -96,6 +76,7 @@ impl Codec for JsonValues {
     }
 }
 
+super::limited!(JsonValues);
 super::delegate!(JsonValues);
 
 /// What stands at the first byte that is not done with.

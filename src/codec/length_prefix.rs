@@ -240,26 +240,6 @@ impl LengthPrefix {
     pub fn adjustment(self, more: i64) -> Self {
         self.layout(|layout| layout.adjustment = more)
     }
-
-    /// Limits payloads in both directions to `bytes`.
-    #[must_use]
-    pub fn max_size(self, bytes: usize) -> Self {
-        self.max_decode_size(bytes).max_encode_size(bytes)
-    }
-
-    /// Limits received payloads to `bytes`.
-    #[must_use]
-    pub fn max_decode_size(mut self, bytes: usize) -> Self {
-        self.decoder.max_size = bytes;
-        self
-    }
-
-    /// Limits sent payloads to `bytes`.
-    #[must_use]
-    pub fn max_encode_size(mut self, bytes: usize) -> Self {
-        self.encoder.max_size = bytes;
-        self
-    }
 }
 
 impl Codec for LengthPrefix {
@@ -271,6 +251,7 @@ impl Codec for LengthPrefix {
     }
 }
 
+super::limited!(LengthPrefix);
 super::delegate!(LengthPrefix);
 
 /// Length-prefixed bytes into frames.

@@ -34,6 +34,35 @@ use crate::{
     error::{Fault, Rejection, Violation},
 };
 
+/// The limits on size that every codec has, as setters of both halves.
+macro_rules! limited {
+    ($codec:ty) => {
+        impl $codec {
+            /// Sets the largest payload, in bytes, received and sent. Default:
+            /// [`MAX_MESSAGE_SIZE`]($crate::limits::MAX_MESSAGE_SIZE).
+            #[must_use]
+            pub fn max_size(self, bytes: usize) -> Self {
+                self.max_decode_size(bytes).max_encode_size(bytes)
+            }
+
+            /// Sets the largest payload that is received, in bytes.
+            #[must_use]
+            pub fn max_decode_size(mut self, bytes: usize) -> Self {
+                self.decoder.max_size = bytes;
+                self
+            }
+
+            /// Sets the largest payload that is sent, in bytes.
+            #[must_use]
+            pub fn max_encode_size(mut self, bytes: usize) -> Self {
+                self.encoder.max_size = bytes;
+                self
+            }
+        }
+    };
+}
+use limited;
+
 /// Makes a codec a decoder and an encoder itself, by handing on to its two halves.
 macro_rules! delegate {
     ($codec:ty) => {

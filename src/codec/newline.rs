@@ -62,26 +62,6 @@ impl Newline {
         Self::default()
     }
 
-    /// Limits payloads in both directions to `bytes`.
-    #[must_use]
-    pub fn max_size(self, bytes: usize) -> Self {
-        self.max_decode_size(bytes).max_encode_size(bytes)
-    }
-
-    /// Limits received payloads to `bytes`.
-    #[must_use]
-    pub fn max_decode_size(mut self, bytes: usize) -> Self {
-        self.decoder.max_size = bytes;
-        self
-    }
-
-    /// Limits sent payloads to `bytes`.
-    #[must_use]
-    pub fn max_encode_size(mut self, bytes: usize) -> Self {
-        self.encoder.max_size = bytes;
-        self
-    }
-
     /// Whether a received payload has to be UTF-8. Off by default: a parser behind will check it anyway.
     #[must_use]
     pub fn check_utf8(mut self, check: bool) -> Self {
@@ -113,6 +93,7 @@ impl Codec for Newline {
     }
 }
 
+super::limited!(Newline);
 super::delegate!(Newline);
 
 /// Lines into frames.

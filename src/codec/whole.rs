@@ -24,26 +24,6 @@ impl Whole {
     pub fn new() -> Self {
         Self::default()
     }
-
-    /// Limits the payload in both directions to `bytes`.
-    #[must_use]
-    pub fn max_size(self, bytes: usize) -> Self {
-        self.max_decode_size(bytes).max_encode_size(bytes)
-    }
-
-    /// Limits the received payload to `bytes`.
-    #[must_use]
-    pub fn max_decode_size(mut self, bytes: usize) -> Self {
-        self.decoder.max_size = bytes;
-        self
-    }
-
-    /// Limits the sent payload to `bytes`.
-    #[must_use]
-    pub fn max_encode_size(mut self, bytes: usize) -> Self {
-        self.encoder.max_size = bytes;
-        self
-    }
 }
 
 impl Codec for Whole {
@@ -55,6 +35,7 @@ impl Codec for Whole {
     }
 }
 
+super::limited!(Whole);
 super::delegate!(Whole);
 
 /// A stream into its one frame.
