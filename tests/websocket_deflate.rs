@@ -245,7 +245,7 @@ fn a_message_of_many_ends_is_refused() {
 }
 
 #[test]
-fn small_messages_and_those_that_do_not_shrink_go_out_as_they_are() {
+fn small_messages_and_fragments_go_out_as_they_are() {
     let (_, mut encoder) = WebSocket::server().deflate(params()).split();
     let small = "a".repeat(127);
     assert_eq!(encoded(&mut encoder, small.as_bytes())[0], 0x81);
@@ -253,7 +253,7 @@ fn small_messages_and_those_that_do_not_shrink_go_out_as_they_are() {
     let large = "a".repeat(128);
     assert!(encoder.wrap(&[IoSlice::new(large.as_bytes())]).unwrap().is_none());
     assert_eq!(encoded(&mut encoder, large.as_bytes())[0], 0xc1);
-    // Bytes without any pattern, and after them the window is as the peer sees it.
+    // Bytes without any pattern do not shrink, and after them the window is as the peer sees it.
     let mut seed = 1u64;
     let random: Vec<u8> = (0..5000)
         .map(|_| {
@@ -263,7 +263,8 @@ fn small_messages_and_those_that_do_not_shrink_go_out_as_they_are() {
         .collect();
     encoder.set_kind(Kind::Binary);
     let mut bytes = encoded(&mut encoder, &random);
-    assert_eq!(bytes[0], 0x82);
+    assert_eq!(bytes[0], 0xc2);
+    assert!(bytes.len() < random.len() + random.len() / 7 + 64);
     let mut expected = vec![Event::Message(Kind::Binary, random.clone())];
     for _ in 0..3 {
         for payload in [large.as_bytes(), &random] {
@@ -281,6 +282,38 @@ fn small_messages_and_those_that_do_not_shrink_go_out_as_they_are() {
     encoder.set_more(false);
     assert_eq!(encoded(&mut encoder, large.as_bytes())[0], 0x80);
     assert_eq!(encoded(&mut encoder, large.as_bytes())[0], 0xc2);
+}
+
+/// Messages in which there is nothing to shorten, one after another, at every level and around every size of zlib's own
+/// buffers: what is made of them always fits.
+#[test]
+fn what_does_not_shrink_fits_all_the_same() {
+    let mut seed = 1u64;
+    let random: Vec<u8> = (0..200_000)
+        .map(|_| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 56) as u8
+        })
+        .collect();
+    for level in 1..=9 {
+        for bits in [9, 15] {
+            let params = DeflateParams { server_max_window_bits: bits, ..params() };
+            let (_, mut encoder) =
+                WebSocket::server().deflate(params).deflate_level(level).send_as(Kind::Binary).split();
+            let (mut decoder, _) = halves(Role::Client, params);
+            for size in
+                [0, 1, 2, 127, 128, 129, 8192, 16_383, 16_384, 65_535, 65_536, 70_000, 70_000, 200_000]
+            {
+                let bytes = encoded(&mut encoder, &random[..size]);
+                let expected = Event::Message(Kind::Binary, random[..size].to_vec());
+                assert_eq!(
+                    run(&mut decoder, &bytes, &[]),
+                    [expected],
+                    "{size} bytes, level {level}, {bits} bits"
+                );
+            }
+        }
+    }
 }
 
 /// Nothing is held before the first compressed message; then what the documentation says; in steady state at most one

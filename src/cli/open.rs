@@ -91,7 +91,7 @@ impl Arrived {
             .await
             .map_err(|error| Failure::runtime(format!("{}: {error}", shaking.peer)))?;
         let Shaking { reader, writer, codec, config, peer, .. } = *shaking;
-        let codec = AnyCodec::WebSocket(Box::new(websocket::agreed(codec, accepted.deflate)));
+        let codec = AnyCodec::WebSocket(Box::new(guard::agreed(codec, accepted.deflate)));
         let link = Link::with_unread(codec, reader, writer, config, &unread).map_err(Failure::runtime)?;
         Ok(Opened::without_child(link, peer))
     }

@@ -12,6 +12,7 @@ use framewire::{
         },
     },
     endpoint::Url,
+    transport::websocket,
 };
 
 use super::exit::Failure;
@@ -145,6 +146,12 @@ pub(crate) fn codec(role: Role, max: usize) -> WebSocket {
         Some(reason) => codec.close_reason(reason),
         None => codec,
     }
+}
+
+/// `codec` with the compression that was agreed on, for every message: who agrees to it expects it, and JSON of any size
+/// gains by what came before it.
+pub(crate) fn agreed(codec: WebSocket, deflate: Option<DeflateParams>) -> WebSocket {
+    websocket::agreed(codec, deflate).deflate_threshold(0)
 }
 
 #[cfg(test)]

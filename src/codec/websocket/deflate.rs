@@ -256,15 +256,23 @@ impl Deflater {
         size >= self.threshold && self.bits >= MIN_BITS
     }
 
-    /// Writes `payload` deflated to the start of `dst`, no more than as many bytes as it has itself; `None` when that
-    /// does not make it smaller.
+    /// The most bytes that `size` bytes deflate to: nine bits for each where the fast level finds nothing to shorten, and
+    /// the marks around.
+    pub(super) fn bound(size: usize) -> usize {
+        size.saturating_add(size / 7).saturating_add(64)
+    }
+
+    /// Writes `payload` deflated to the start of `dst`, which has at least [`bound`](Self::bound) bytes. `None` when it
+    /// does not fit all the same.
     pub(super) fn deflate(&mut self, payload: &[u8], dst: &mut [u8]) -> Option<usize> {
         let (level, bits) = (self.level, self.bits);
-        let to = dst.get_mut(..payload.len())?;
         let stream = self.stream.get_or_insert_with(|| Compress::new_with_window_bits(level, false, bits));
-        let len = flush(stream, payload, to);
-        if len.is_none() || !self.takeover {
-            // Where the message goes out as it is, the peer does not see it, and what comes must not refer to it.
+        let len = flush(stream, payload, dst);
+        if len.is_none() {
+            // The peer does not see it, and what comes must not refer to it. A stream that was left in the middle of its
+            // work is not used again: the library panics at what is left in it (zlib-rs 0.6.8).
+            self.stream = None;
+        } else if !self.takeover {
             stream.reset();
         }
         len

@@ -151,6 +151,12 @@ impl Encode for WebSocketEncoder {
         }
     }
 
+    #[cfg(feature = "deflate")]
+    #[inline]
+    fn room(&self, size: usize) -> usize {
+        if self.compresses(size) { Self::compressed_room(size) } else { size.saturating_add(MAX_HEAD) }
+    }
+
     fn set_kind(&mut self, kind: Kind) {
         self.kind = kind;
         if self.first & 0x0f != Opcode::Continuation.bits() {

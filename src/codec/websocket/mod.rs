@@ -173,7 +173,7 @@ impl WebSocket {
     /// Nothing is allocated until the first such message. From then on a connection holds at most 80 KiB to inflate (of
     /// them 32 KiB of output) and 376 KiB to deflate, besides the message itself; a window of 9 bits makes that 252 KiB.
     /// Without context takeover the same is held, and each message begins anew. Messages that are sent in fragments,
-    /// that would not get smaller, or for which a window of 8 bits was agreed on (zlib has none) go out uncompressed.
+    /// or for which a window of 8 bits was agreed on (zlib has none) go out uncompressed.
     ///
     /// A clone of a codec begins with empty windows: clone it before it is used.
     #[cfg(feature = "deflate")]

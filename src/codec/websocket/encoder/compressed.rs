@@ -38,7 +38,12 @@ impl WebSocketEncoder {
         }
     }
 
-    /// Writes `payload` as a compressed frame to the start of `dst`; `None` when that does not make it smaller.
+    /// The most bytes that a payload of `size` bytes takes as a compressed frame.
+    pub(super) fn compressed_room(size: usize) -> usize {
+        Deflater::bound(size).saturating_add(MAX_HEAD)
+    }
+
+    /// Writes `payload` as a compressed frame to the start of `dst`; `None` when it does not fit.
     pub(super) fn deflate(&mut self, payload: &[u8], dst: &mut [u8]) -> Option<usize> {
         let key = match self.role {
             Role::Client => Some(key::next()),
@@ -46,8 +51,8 @@ impl WebSocketEncoder {
         };
         let first = self.first | RSV1;
         let mut head = [0; MAX_HEAD];
-        // The head is no larger than that of the message as it is.
-        let guess = write(&mut head, first, payload.len(), key);
+        // Room for the largest head; the payload moves up to the one that it gets.
+        let guess = write(&mut head, first, Deflater::bound(payload.len()), key);
         let size = self.deflater.as_mut()?.deflate(payload, dst.get_mut(guess..)?)?;
         let len = write(&mut head, first, size, key);
         if len < guess {

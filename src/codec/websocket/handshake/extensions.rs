@@ -181,8 +181,18 @@ pub(super) fn choose(offered: &[Extension<'_>], own: DeflateParams) -> Option<Ag
     })
 }
 
-/// The header of a client's offer.
+/// The header of a client's offer. Where the client wants to keep its contexts there is a second one, of dropping them,
+/// for servers that would have it so.
 pub(super) fn offer(params: DeflateParams) -> String {
+    let mut header = one_offer(params);
+    if !params.client_no_context_takeover {
+        header.push_str(", ");
+        header.push_str(&one_offer(DeflateParams { client_no_context_takeover: true, ..params }));
+    }
+    header
+}
+
+fn one_offer(params: DeflateParams) -> String {
     let mut header = String::from(DEFLATE);
     if params.server_no_context_takeover {
         header.push_str("; server_no_context_takeover");
