@@ -252,13 +252,15 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         if frame.len() < VECTORED_THRESHOLD {
             return self.enqueue(encoder, frame, cork);
         }
-        let Some(wrap) = encoder.wrap(&[IoSlice::new(frame)])? else {
-            return self.enqueue_parts(encoder, &[IoSlice::new(frame)], cork);
-        };
         let mut queue = self.queue.lock();
+        // Before the encoder is asked, which may be in the middle of a message: what is refused is asked for again.
         if !queue.admits(self.high_water)? {
             return Ok(Enqueued::Full);
         }
+        let Some(wrap) = encoder.wrap(&[IoSlice::new(frame)])? else {
+            drop(queue);
+            return self.enqueue_parts(encoder, &[IoSlice::new(frame)], cork);
+        };
         if !wrap.head().is_empty() {
             let window = queue.room(wrap.head().len(), &self.buffers)?;
             let _fits = window.extend(wrap.head());
