@@ -808,7 +808,10 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
         };
         let limit = limit
             .map(|(deadline, after, since)| (deadline, after, *since.get_or_insert_with(&mut now) + after));
-        let silence = timers.silence.map(|after| *timers.silent_since.get_or_insert_with(&mut now) + after);
+        // Outside a runtime there is no clock to ping by.
+        let clock = timers.sleep.is_some() || tokio::runtime::Handle::try_current().is_ok();
+        let silence = timers.silence.filter(|_| clock);
+        let silence = silence.map(|after| *timers.silent_since.get_or_insert_with(&mut now) + after);
         let Some(until) = limit.map(|(.., until)| until).into_iter().chain(silence).min() else {
             return Poll::Pending;
         };
