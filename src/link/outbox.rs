@@ -353,7 +353,8 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
                 queue.phase = Phase::Closing;
                 if let Some(reply) = goodbye() {
                     queue.reply = Some(Box::new(reply));
-                    if !queue.peer_ended {
+                    // Without the receiving half nobody would hear the peer's.
+                    if !queue.peer_ended && queue.halves > 1 {
                         queue.phase = Phase::Parting;
                     }
                 }
