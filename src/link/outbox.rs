@@ -391,7 +391,19 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
     /// Takes in what the codec has to say by itself. It leaves by itself, also when nothing is sent; after the last word
     /// nothing more is accepted.
     pub(super) fn reply(self: &Arc<Self>, reply: Reply) {
-        let mut queue = self.queue.lock();
+        let queue = self.queue.lock();
+        self.place(queue, reply);
+    }
+
+    /// As [`reply`](Self::reply), for what nobody waits for: it takes no other's place.
+    pub(super) fn remark(self: &Arc<Self>, reply: Reply) {
+        let queue = self.queue.lock();
+        if queue.reply.is_none() {
+            self.place(queue, reply);
+        }
+    }
+
+    fn place(self: &Arc<Self>, mut queue: LatchGuard<'_, Queue>, reply: Reply) {
         if queue.phase != Phase::Open {
             return;
         }

@@ -836,7 +836,9 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
                 let handled = self.decoder.handle_idle();
                 Poll::Ready(match handled {
                     Ok(()) => {
-                        self.reply();
+                        if let Some(ping) = self.decoder.poll_reply() {
+                            self.outbox.remark(ping);
+                        }
                         Ok(())
                     }
                     Err(violation) => Err(self.violation(violation)),
