@@ -177,6 +177,10 @@ impl Encode for AnyEncoder {
         each_codec!(self, encoder => encoder.goodbye())
     }
 
+    fn takes_leave(&self) -> bool {
+        each_codec!(self, encoder => encoder.takes_leave())
+    }
+
     fn wrap(&mut self, parts: &[IoSlice<'_>]) -> Result<Option<Wrap>, Rejection> {
         each_codec!(self, encoder => encoder.wrap(parts))
     }
