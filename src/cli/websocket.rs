@@ -1,6 +1,6 @@
 //! What a `ws://`, `wss://` or `ws+unix:` endpoint says, as settings of WebSocket; and whom a listener lets in.
 
-use std::{hint::black_box, net::IpAddr, path::PathBuf};
+use std::{hint::black_box, net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
 use framewire::{
@@ -12,9 +12,10 @@ use framewire::{
         },
     },
     endpoint::Url,
+    limits::HANDSHAKE_TIMEOUT,
 };
 
-use super::exit::Failure;
+use super::{exit::Failure, quantity};
 
 /// The subprotocol of MCP over WebSocket.
 const PROTOCOL: &str = "mcp";
@@ -35,14 +36,25 @@ pub(crate) struct Guard {
     /// File with the bearer token that WebSocket clients have to show
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+
+    /// How long a client may take to ask for a WebSocket
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = quantity::duration)]
+    handshake_timeout: Duration,
 }
 
 /// The same, read.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Rules {
     origins: Vec<String>,
     hosts: Vec<String>,
     token: Option<String>,
+    timeout: Duration,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { origins: Vec::new(), hosts: Vec::new(), token: None, timeout: HANDSHAKE_TIMEOUT }
+    }
 }
 
 impl Guard {
@@ -59,7 +71,12 @@ impl Guard {
                 Some(token.to_owned())
             }
         };
-        Ok(Rules { origins: self.allow_origin.clone(), hosts: self.allow_host.clone(), token })
+        Ok(Rules {
+            origins: self.allow_origin.clone(),
+            hosts: self.allow_host.clone(),
+            token,
+            timeout: self.handshake_timeout,
+        })
     }
 }
 
@@ -118,6 +135,7 @@ pub(crate) fn server(url: &Url, rules: Rules, loopback: bool) -> Result<ServerCo
     Ok(ServerConfig::new()
         .protocol(PROTOCOL)
         .map_err(Failure::runtime)?
+        .timeout(rules.timeout)
         .policy(move |asked| rules.verdict(asked, &path, loopback)))
 }
 
@@ -180,7 +198,7 @@ mod tests {
         let listed = Rules {
             origins: vec!["https://app.example".into(), "null".into()],
             hosts: vec!["mcp.example".into()],
-            token: None,
+            ..Rules::default()
         };
         assert_eq!(status(&listed, "", false, "mcp.example", &origin("https://app.example")), 101);
         assert_eq!(status(&listed, "", false, "mcp.example", &origin("null")), 101);
