@@ -16,7 +16,7 @@ use framewire::{
         Codec, ContentLength, ContentLengthDecoder, ContentLengthEncoder, Decode, Encode, JsonValues,
         JsonValuesDecoder, JsonValuesEncoder, Kind, LengthPrefix, LengthPrefixDecoder, LengthPrefixEncoder,
         Newline, NewlineDecoder, NewlineEncoder, Reply, Step, WebSocket, WebSocketDecoder, WebSocketEncoder,
-        Wrap,
+        Wrap, websocket::CloseReason,
     },
     endpoint::Framing,
     error::{Rejection, Violation},
@@ -100,6 +100,16 @@ macro_rules! each_codec {
             Self::WebSocket($codec) => $call,
         }
     };
+}
+
+impl AnyDecoder {
+    /// What the peer's Close frame said, where there are such.
+    pub(crate) fn close_reason(&self) -> Option<&CloseReason> {
+        match self {
+            Self::WebSocket(decoder) => decoder.close_reason(),
+            _ => None,
+        }
+    }
 }
 
 impl Decode for AnyDecoder {
