@@ -47,7 +47,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::{
     Error, Frame, Result,
     buffer::BufferManager,
-    codec::Codec,
+    codec::{Codec, Encode},
     error::{Deadline, Fault},
 };
 
@@ -369,6 +369,11 @@ where
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.sender.outbox.unwritten() < self.sender.outbox.high_water
+    }
+
+    /// Whether the codec takes leave by itself, upon which the peer ends its direction too (WebSocket).
+    pub(crate) fn takes_leave(&self) -> bool {
+        self.sender.encoder().takes_leave()
     }
 
     /// Whether the stream is over, as far as this link has seen.

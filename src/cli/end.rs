@@ -16,7 +16,7 @@ use framewire::{
         Codec, ContentLength, ContentLengthDecoder, ContentLengthEncoder, Decode, Encode, JsonValues,
         JsonValuesDecoder, JsonValuesEncoder, Kind, LengthPrefix, LengthPrefixDecoder, LengthPrefixEncoder,
         Newline, NewlineDecoder, NewlineEncoder, Reply, Step, WebSocket, WebSocketDecoder, WebSocketEncoder,
-        Wrap,
+        Wrap, websocket::CloseReason,
     },
     endpoint::Framing,
     error::{Rejection, Violation},
@@ -102,6 +102,16 @@ macro_rules! each_codec {
     };
 }
 
+impl AnyDecoder {
+    /// What the peer's Close frame said, where there are such.
+    pub(crate) fn close_reason(&self) -> Option<&CloseReason> {
+        match self {
+            Self::WebSocket(decoder) => decoder.close_reason(),
+            _ => None,
+        }
+    }
+}
+
 impl Decode for AnyDecoder {
     #[inline]
     fn decode(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
@@ -175,6 +185,10 @@ impl Encode for AnyEncoder {
 
     fn goodbye(&mut self) -> Option<Reply> {
         each_codec!(self, encoder => encoder.goodbye())
+    }
+
+    fn takes_leave(&self) -> bool {
+        each_codec!(self, encoder => encoder.takes_leave())
     }
 
     fn wrap(&mut self, parts: &[IoSlice<'_>]) -> Result<Option<Wrap>, Rejection> {

@@ -270,6 +270,13 @@ async fn run(
             return Ok(());
         }
     };
+    for (who, end) in [("the client", &client), ("the backend", &backend)] {
+        if let Some(reason) = end.link.decoder().close_reason() {
+            // The text is the peer's: quoted, so that it cannot pass for lines of this log.
+            let text = format!("{:?}", reason.text());
+            info!(connection = number, code = reason.code(), text, "{who} closed the WebSocket");
+        }
+    }
     if report.gave_up {
         // Nobody takes what may still be queued.
         tokio::join!(client.cut(), backend.cut());

@@ -1,6 +1,6 @@
 //! What a `ws://`, `wss://` or `ws+unix:` endpoint says, as settings of WebSocket; and whom a listener lets in.
 
-use std::{hint::black_box, net::IpAddr, path::PathBuf};
+use std::{hint::black_box, net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
 use framewire::{
@@ -12,10 +12,11 @@ use framewire::{
         },
     },
     endpoint::Url,
+    limits::HANDSHAKE_TIMEOUT,
     transport::websocket,
 };
 
-use super::exit::Failure;
+use super::{exit::Failure, quantity};
 
 /// The subprotocol of MCP over WebSocket.
 const PROTOCOL: &str = "mcp";
@@ -40,15 +41,32 @@ pub(crate) struct Guard {
     /// File with the bearer token that WebSocket clients have to show
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+
+    /// How long a client may take to ask for a WebSocket
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = quantity::duration)]
+    handshake_timeout: Duration,
 }
 
 /// The same, read.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Rules {
     origins: Vec<String>,
     hosts: Vec<String>,
     token: Option<String>,
     no_deflate: bool,
+    timeout: Duration,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            origins: Vec::new(),
+            hosts: Vec::new(),
+            token: None,
+            no_deflate: false,
+            timeout: HANDSHAKE_TIMEOUT,
+        }
+    }
 }
 
 impl Guard {
@@ -70,6 +88,7 @@ impl Guard {
             hosts: self.allow_host.clone(),
             token,
             no_deflate: self.no_deflate,
+            timeout: self.handshake_timeout,
         })
     }
 }
@@ -130,7 +149,7 @@ pub(crate) fn server(url: &Url, rules: Rules, loopback: bool) -> Result<ServerCo
     if !rules.no_deflate {
         config = config.deflate(DeflateParams::default());
     }
-    Ok(config.policy(move |asked| rules.verdict(asked, &path, loopback)))
+    Ok(config.timeout(rules.timeout).policy(move |asked| rules.verdict(asked, &path, loopback)))
 }
 
 /// What is asked for of the server of `url`.

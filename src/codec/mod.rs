@@ -131,6 +131,10 @@ macro_rules! delegate {
                 self.encoder.goodbye()
             }
 
+            fn takes_leave(&self) -> bool {
+                self.encoder.takes_leave()
+            }
+
             fn wrap(
                 &mut self,
                 parts: &[std::io::IoSlice<'_>],
@@ -423,6 +427,11 @@ pub trait Encode {
     /// The last thing to say before the writer is shut down. After it, the peer's own is waited for.
     fn goodbye(&mut self) -> Option<Reply> {
         None
+    }
+
+    /// Whether there is a [`goodbye`](Self::goodbye), upon which the peer ends its direction too.
+    fn takes_leave(&self) -> bool {
+        false
     }
 
     /// What stands around a payload, given in `parts`, that is then written untouched; `None` when this codec has to

@@ -5,7 +5,7 @@ mod flow;
 use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
-    task::{Poll, ready},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -50,7 +50,8 @@ impl Observer for Silent {}
 /// it.
 ///
 /// When one side ends, what it sent before is delivered and then the other side's input is closed; the way back stays
-/// open until it ends by itself or is silent for too long. The same holds for a side that can be sent no more, though it
+/// open until it ends by itself or is silent for too long. A backend whose both directions end at once (WebSocket) is told
+/// only once it has been silent for [`parting`](Self::parting), so that answers under way still come. The same holds for a side that can be sent no more, though it
 /// may still send. One that does not read for longer than its link's write deadline ends the bridge.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -141,6 +142,15 @@ impl Bridge {
                 out.poll(client, backend, cx);
             }
             back.poll(backend, client, cx);
+            if out.is_held() {
+                if !back.is_over() {
+                    ready!(poll_silence(&mut sleep, self.parting, back.progress(), cx));
+                }
+                sleep = None;
+                out.release();
+                out.poll(client, backend, cx);
+                back.poll(backend, client, cx);
+            }
             if out.is_late() || back.is_late() {
                 gave_up = true;
                 return Poll::Ready(());
@@ -152,21 +162,9 @@ impl Bridge {
                 (false, true) => (Direction::ToClient, &out, self.parting),
             };
             first.get_or_insert(ended);
-            loop {
-                let (sleep, seen) =
-                    sleep.get_or_insert_with(|| (Box::pin(tokio::time::sleep(patience)), left.progress()));
-                if *seen != left.progress() {
-                    *seen = left.progress();
-                    if let Some(deadline) = Instant::now().checked_add(patience) {
-                        sleep.as_mut().reset(deadline);
-                    }
-                }
-                ready!(sleep.as_mut().poll(cx));
-                if *seen == left.progress() {
-                    gave_up = true;
-                    return Poll::Ready(());
-                }
-            }
+            ready!(poll_silence(&mut sleep, patience, left.progress(), cx));
+            gave_up = true;
+            Poll::Ready(())
         })
         .await;
         Report { to_backend: out.passed, to_client: back.passed, first, gave_up }
@@ -177,6 +175,23 @@ impl Report {
     pub(super) fn new() -> Self {
         Self { to_backend: Passed::new(), to_client: Passed::new(), first: None, gave_up: false }
     }
+}
+
+/// Waits until there has been no progress for as long as `patience`.
+fn poll_silence(
+    sleep: &mut Option<(Pin<Box<Sleep>>, u64)>,
+    patience: Duration,
+    progress: u64,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    let (sleep, seen) = sleep.get_or_insert_with(|| (Box::pin(tokio::time::sleep(patience)), progress));
+    if *seen != progress {
+        *seen = progress;
+        if let Some(deadline) = Instant::now().checked_add(patience) {
+            sleep.as_mut().reset(deadline);
+        }
+    }
+    sleep.as_mut().poll(cx)
 }
 
 impl Passed {

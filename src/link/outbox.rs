@@ -254,13 +254,15 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         if frame.len() < VECTORED_THRESHOLD {
             return self.enqueue(encoder, frame, cork);
         }
-        let Some(wrap) = encoder.wrap(&[IoSlice::new(frame)])? else {
-            return self.enqueue_parts(encoder, &[IoSlice::new(frame)], cork);
-        };
         let mut queue = self.queue.lock();
+        // Before the encoder is asked, which may be in the middle of a message: what is refused is asked for again.
         if !queue.admits(self.high_water)? {
             return Ok(Enqueued::Full);
         }
+        let Some(wrap) = encoder.wrap(&[IoSlice::new(frame)])? else {
+            drop(queue);
+            return self.enqueue_parts(encoder, &[IoSlice::new(frame)], cork);
+        };
         if !wrap.head().is_empty() {
             let window = queue.room(wrap.head().len(), &self.buffers)?;
             let _fits = window.extend(wrap.head());
@@ -353,7 +355,8 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
                 queue.phase = Phase::Closing;
                 if let Some(reply) = goodbye() {
                     queue.reply = Some(Box::new(reply));
-                    if !queue.peer_ended {
+                    // Without the receiving half nobody would hear the peer's.
+                    if !queue.peer_ended && queue.halves > 1 {
                         queue.phase = Phase::Parting;
                     }
                 }
@@ -390,7 +393,19 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
     /// Takes in what the codec has to say by itself. It leaves by itself, also when nothing is sent; after the last word
     /// nothing more is accepted.
     pub(super) fn reply(self: &Arc<Self>, reply: Reply) {
-        let mut queue = self.queue.lock();
+        let queue = self.queue.lock();
+        self.place(queue, reply);
+    }
+
+    /// As [`reply`](Self::reply), for what nobody waits for: it takes no other's place.
+    pub(super) fn remark(self: &Arc<Self>, reply: Reply) {
+        let queue = self.queue.lock();
+        if queue.reply.is_none() {
+            self.place(queue, reply);
+        }
+    }
+
+    fn place(self: &Arc<Self>, mut queue: LatchGuard<'_, Queue>, reply: Reply) {
         if queue.phase != Phase::Open {
             return;
         }

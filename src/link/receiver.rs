@@ -541,7 +541,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
             // A reader that always has something would never come to where it waits.
             if reads > 0
                 && self.timers.is_some()
-                && let Poll::Ready(late) = self.poll_deadlines(cx)
+                && let Poll::Ready(late) = self.poll_deadlines(cx, true)
             {
                 late?;
             }
@@ -602,7 +602,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
     /// One read. Before it, what is queued for writing leaves: the peer may wait for it.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         if self.outbox.poll_before_read(cx).is_pending() {
-            return self.poll_timers(cx);
+            return self.poll_timers(cx, false);
         }
         self.make_room();
         if self.window.as_ref().is_none_or(|window| window.spare_len() == 0) {
@@ -632,7 +632,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
             Poll::Ready(Err(error)) => Poll::Ready(self.read_error(error)),
             Poll::Pending => {
                 self.park();
-                self.poll_timers(cx)
+                self.poll_timers(cx, true)
             }
         }
     }
@@ -790,11 +790,12 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
 
     /// Waits for the earlier of the two deadlines, if any is set.
     #[inline]
-    fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        if self.timers.is_none() { Poll::Pending } else { self.poll_deadlines(cx) }
+    fn poll_timers(&mut self, cx: &mut Context<'_>, listening: bool) -> Poll<Result<()>> {
+        if self.timers.is_none() { Poll::Pending } else { self.poll_deadlines(cx, listening) }
     }
 
-    fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+    /// Not `listening`, nobody can tell whether the peer is silent.
+    fn poll_deadlines(&mut self, cx: &mut Context<'_>, listening: bool) -> Poll<Result<()>> {
         let waiting = self.window.as_ref().is_some_and(|window| !window.is_empty());
         let unfinished = waiting || self.decoder.is_mid_message();
         let Some(timers) = self.timers.as_deref_mut() else { return Poll::Pending };
@@ -808,7 +809,13 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
         };
         let limit = limit
             .map(|(deadline, after, since)| (deadline, after, *since.get_or_insert_with(&mut now) + after));
-        let silence = timers.silence.map(|after| *timers.silent_since.get_or_insert_with(&mut now) + after);
+        // Outside a runtime there is no clock to ping by.
+        let clock = timers.sleep.is_some() || tokio::runtime::Handle::try_current().is_ok();
+        let silence = timers.silence.filter(|_| clock && listening);
+        if !listening {
+            timers.silent_since = None;
+        }
+        let silence = silence.map(|after| *timers.silent_since.get_or_insert_with(&mut now) + after);
         let Some(until) = limit.map(|(.., until)| until).into_iter().chain(silence).min() else {
             return Poll::Pending;
         };
@@ -829,7 +836,9 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
                 let handled = self.decoder.handle_idle();
                 Poll::Ready(match handled {
                     Ok(()) => {
-                        self.reply();
+                        if let Some(ping) = self.decoder.poll_reply() {
+                            self.outbox.remark(ping);
+                        }
                         Ok(())
                     }
                     Err(violation) => Err(self.violation(violation)),

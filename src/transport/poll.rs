@@ -110,6 +110,12 @@ pub trait PollTransport: Send + Sync {
         self.poll_flush(cx)
     }
 
+    /// Whether [`poll_close_sending`](Self::poll_close_sending) has the peer end its direction too, so that answers under
+    /// way may be lost with it.
+    fn ends_both_ways(&self) -> bool {
+        false
+    }
+
     /// Flushes and closes. Later calls of anything fail with [`End::Closed`](crate::error::End::Closed), but for this
     /// one.
     ///
@@ -190,6 +196,10 @@ where
         self.halves().0.poll_goodbye(cx)
     }
 
+    fn ends_both_ways(&self) -> bool {
+        self.takes_leave()
+    }
+
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         Self::poll_close(self, cx)
     }
@@ -251,6 +261,10 @@ macro_rules! forward {
 
         fn poll_close_sending(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
             (**self).poll_close_sending(cx)
+        }
+
+        fn ends_both_ways(&self) -> bool {
+            (**self).ends_both_ways()
         }
 
         fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {

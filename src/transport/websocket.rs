@@ -268,7 +268,7 @@ pub async fn ask(
 ) -> Result<(Connected, Vec<u8>), WebSocketError> {
     let mut client = Client::new(request);
     let mut bytes = Vec::new();
-    let connected = in_time(async {
+    let connected = in_time(HANDSHAKE_TIMEOUT, async {
         writer.write_all(client.request()).await?;
         writer.flush().await?;
         loop {
@@ -283,7 +283,7 @@ pub async fn ask(
     Ok((connected, unread))
 }
 
-/// Answers a handshake, within [`HANDSHAKE_TIMEOUT`]. A peer that is refused, or asks for something else, gets an HTTP
+/// Answers a handshake, within the time that `server` sets. A peer that is refused, or asks for something else, gets an HTTP
 /// answer before the error is returned. Returns what was agreed on, and the bytes that came behind it.
 ///
 /// # Errors
@@ -296,9 +296,10 @@ pub async fn answer(
     writer: &mut (impl AsyncWrite + Unpin),
     server: &ServerConfig,
 ) -> Result<(Accepted, Vec<u8>), WebSocketError> {
+    let after = server.handshake_timeout();
     let mut server = Server::new(server.clone());
     let mut bytes = Vec::new();
-    let shaken = in_time(async {
+    let shaken = in_time(after, async {
         loop {
             if let Some(accepted) = server.decode(&bytes)? {
                 writer.write_all(&accepted.response).await?;
@@ -334,8 +335,10 @@ pub fn agreed(codec: WebSocket, deflate: Option<DeflateParams>) -> WebSocket {
     }
 }
 
-async fn in_time<T>(handshake: impl Future<Output = Result<T, WebSocketError>>) -> Result<T, WebSocketError> {
-    let after = HANDSHAKE_TIMEOUT;
+async fn in_time<T>(
+    after: Duration,
+    handshake: impl Future<Output = Result<T, WebSocketError>>,
+) -> Result<T, WebSocketError> {
     timeout(after, handshake).await.unwrap_or(Err(WebSocketError::TimedOut { after }))
 }
 

@@ -8,3 +8,4 @@ mod children;
 mod harness;
 mod measure;
 mod tls;
+mod websocket;

@@ -164,6 +164,10 @@ impl Encode for WebSocketEncoder {
         }
     }
 
+    fn takes_leave(&self) -> bool {
+        true
+    }
+
     fn goodbye(&mut self) -> Option<Reply> {
         let reason = self.reason.as_ref();
         Some(close::frame(

@@ -23,6 +23,8 @@ enum State {
     Open,
     /// Nothing more is taken; what was passed on leaves, then the other side's input is closed.
     Closing,
+    /// As `Closing`, but the other side ends both directions at once, and may have answers under way.
+    Held,
     Done,
 }
 
@@ -33,6 +35,8 @@ pub(super) struct Flow<'a, O: ?Sized> {
     state: State,
     waiting: bool,
     unflushed: bool,
+    /// A client gets nothing more once its backend has ended.
+    may_hold: bool,
     progress: u64,
     pub(super) passed: Passed,
 }
@@ -45,6 +49,7 @@ impl<'a, O: Observer + ?Sized> Flow<'a, O> {
             state: State::Open,
             waiting: false,
             unflushed: false,
+            may_hold: direction == Direction::ToBackend,
             progress: 0,
             passed: Passed::new(),
         }
@@ -60,6 +65,14 @@ impl<'a, O: Observer + ?Sized> Flow<'a, O> {
         if matches!(self.state, State::Open) {
             self.pass(from, to, cx);
         }
+        if matches!(self.state, State::Held) {
+            self.flush(to, cx);
+        }
+        if matches!(self.state, State::Closing) && self.may_hold && to.ends_both_ways() {
+            self.may_hold = false;
+            self.state = State::Held;
+            self.flush(to, cx);
+        }
         if matches!(self.state, State::Closing)
             && let Poll::Ready(closed) = to.poll_close_sending(cx)
         {
@@ -73,6 +86,17 @@ impl<'a, O: Observer + ?Sized> Flow<'a, O> {
     /// Takes nothing more.
     pub(super) fn stop(&mut self) {
         if matches!(self.state, State::Open) {
+            self.state = State::Closing;
+        }
+    }
+
+    /// Whether the other side is told of the end only when [`release`](Self::release) says so.
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self.state, State::Held)
+    }
+
+    pub(super) fn release(&mut self) {
+        if self.is_held() {
             self.state = State::Closing;
         }
     }

@@ -1,6 +1,6 @@
 //! [`Server`]: the answering side of the opening handshake (RFC 6455 §4.2).
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use data_encoding::BASE64;
 
@@ -10,6 +10,7 @@ use super::{
     field::{self, Fields},
     head::{HeadEnd, MAX_HEAD, MAX_HEADERS},
 };
+use crate::limits::HANDSHAKE_TIMEOUT;
 
 /// What a client asks for, before it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,7 @@ pub struct ServerConfig {
     headers: Vec<(String, String)>,
     deflate: Option<DeflateParams>,
     policy: Policy,
+    timeout: Duration,
 }
 
 impl Default for ServerConfig {
@@ -70,6 +72,7 @@ impl Default for ServerConfig {
             headers: Vec::new(),
             deflate: None,
             policy: Arc::new(|_| Verdict::Accept),
+            timeout: HANDSHAKE_TIMEOUT,
         }
     }
 }
@@ -79,6 +82,20 @@ impl ServerConfig {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Sets how long a handshake may take, from the connection to the answer. For those who read for it: [`Server`]
+    /// itself has no clock. Default: [`HANDSHAKE_TIMEOUT`].
+    #[must_use]
+    pub fn timeout(mut self, after: Duration) -> Self {
+        self.timeout = after;
+        self
+    }
+
+    /// How long a handshake may take.
+    #[must_use]
+    pub fn handshake_timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// Sets the largest head, in bytes.
