@@ -16,7 +16,6 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     rc::Rc,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -39,6 +38,7 @@ use tokio_tungstenite::tungstenite;
 
 /// The most that one read brings, in bytes.
 const READ: usize = 64 * 1024;
+const PAGE: usize = 4096;
 /// Messages that are held, and that are sent in one batch.
 const HELD: usize = 64;
 /// CPU time of one turn, in ns, and how many turns there are.
@@ -51,7 +51,7 @@ const RIVALS: [&str; 5] = ["tungstenite", "fastwebsockets", "tokio-websockets", 
 /// Brings its bytes again and again, at most [`READ`] at a time; takes everything and keeps nothing.
 #[derive(Clone)]
 struct Memory {
-    bytes: Arc<[u8]>,
+    bytes: &'static [u8],
     at: usize,
 }
 
@@ -193,7 +193,7 @@ fn frames(size: usize) -> usize {
 }
 
 /// Frames as the other end of `role` sends them.
-fn stream(role: Role, payload: &[u8]) -> Arc<[u8]> {
+fn stream(role: Role, payload: &[u8]) -> &'static [u8] {
     let peer = match role {
         Role::Server => Role::Client,
         Role::Client => Role::Server,
@@ -201,12 +201,17 @@ fn stream(role: Role, payload: &[u8]) -> Arc<[u8]> {
     let mut codec = WebSocket::new(peer);
     let count = frames(payload.len());
     let mut bytes = vec![0; count * (payload.len() + 14)];
+    let spare = Vec::leak(vec![0; bytes.len() + PAGE]);
     let mut end = 0;
     for _ in 0..count {
         end += codec.encode(payload, &mut bytes[end..]).unwrap();
     }
     bytes.truncate(end);
-    bytes.into()
+    // A copy whose target lies a few bytes behind its source, modulo the page, runs at a fraction of its speed. Buffers
+    // begin pages more often than not, so this is to begin amid one.
+    let skip = (PAGE + PAGE / 2 - spare.as_ptr().addr() % PAGE) % PAGE;
+    spare[skip..skip + end].copy_from_slice(&bytes);
+    &spare[skip..skip + end]
 }
 
 /// The last messages that came.
@@ -392,7 +397,7 @@ fn fastwebsockets(task: Task) -> Box<dyn FnMut()> {
 
 /// Copies the bytes as reads would bring them and takes the masks off.
 fn floor(task: &Task) -> Box<dyn FnMut()> {
-    let (bytes, size, count) = (task.memory.bytes.clone(), task.payload.len(), task.count);
+    let (bytes, size, count) = (task.memory.bytes, task.payload.len(), task.count);
     let frame = bytes.len() / frames(size);
     let group = (READ / frame).max(1);
     let mut buffer = vec![0; frame * group];
