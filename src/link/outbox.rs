@@ -326,7 +326,13 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
     }
 
     /// Waits until everything queued is written and the writer flushed.
+    #[inline]
     pub(super) fn poll_flush(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if self.flush_block() { Poll::Ready(Ok(())) } else { self.poll_drained(cx) }
+    }
+
+    #[inline(never)]
+    fn poll_drained(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         self.drain_from(cx);
         let mut queue = self.queue.lock();
         if let Phase::Failed(failure) = queue.phase {
@@ -483,6 +489,53 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         }
         drop(queue);
         self.drain(By::Half);
+    }
+
+    /// The plain case of a flush: all that waits lies in one block, nobody else is at it, and the writer takes all of it
+    /// at once. False when it was not so; [`drain`](Self::drain) then goes on from wherever that left it.
+    fn flush_block(&self) -> bool {
+        let mut queue = self.queue.lock();
+        if !queue.is_one_block() || !queue.may_drive(By::Half) {
+            return false;
+        }
+        let mut block = if queue.queued > 0 { queue.tail.take() } else { None };
+        queue.driving = true;
+        queue.missed = false;
+        queue.in_flight = std::mem::take(&mut queue.queued);
+        drop(queue);
+        let guard = Driving(self);
+        let mut writing = lock(&self.writing);
+        let outcome = writing.write_block(block.as_mut());
+        drop(writing);
+        std::mem::forget(guard);
+        let mut queue = self.queue.lock();
+        queue.driving = false;
+        let (wakers, flushed) = match outcome {
+            Ok((written, flushed)) => {
+                queue.settle(written);
+                queue.dirty = !flushed;
+                // The flusher, which is on its way, drops the block when it is not used again until then.
+                if let Some(mut block) = block
+                    && queue.armed
+                    && queue.tail.is_none()
+                    && block.is_empty()
+                    && block.compact()
+                {
+                    queue.tail = Some(block);
+                }
+                let flushed = flushed && queue.is_idle();
+                if flushed {
+                    self.busy.store(false, Relaxed);
+                }
+                let wakers =
+                    if queue.is_waited_for() { queue.notify(self.high_water) } else { Wakers::default() };
+                (wakers, flushed)
+            }
+            Err(error) => (queue.fail(Failure::of(&error)), false),
+        };
+        drop(queue);
+        wakers.wake();
+        flushed
     }
 
     /// Writes what is queued as far as the kernel takes it, unless somebody else is at it.

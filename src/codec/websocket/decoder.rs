@@ -455,7 +455,7 @@ fn too_large(rule: &'static str) -> Violation {
 }
 
 impl Decode for WebSocketDecoder {
-    #[inline]
+    #[inline(always)]
     fn decode(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
         match self.plain_frame(src) {
             Some((payload, true)) => Ok(self.deliver(payload)),

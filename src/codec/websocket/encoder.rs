@@ -12,7 +12,7 @@ use super::{
     key,
 };
 use crate::{
-    codec::{Encode, Reply, Wrap, join},
+    codec::{Encode, Reply, Wrap},
     error::Rejection,
     limits::MAX_MESSAGE_SIZE,
     scan,
@@ -129,26 +129,21 @@ impl Encode for WebSocketEncoder {
             return Ok(end);
         }
         let first = self.take_first();
-        let mut head = [0; MAX_HEAD];
-        match self.role {
-            Role::Server => {
-                let len = write(&mut head, first, payload.len(), None);
-                Ok(join(head.get(..len).unwrap_or_default(), payload, dst))
-            }
-            Role::Client => {
-                let key = key::next();
-                let len = write(&mut head, first, payload.len(), Some(key));
-                let end = len + payload.len();
-                if let (Some((to_head, rest)), Some(head)) = (dst.split_at_mut_checked(len), head.get(..len))
-                {
-                    to_head.copy_from_slice(head);
-                    if let Some(to) = rest.get_mut(..payload.len()) {
-                        scan::mask_copy(payload, to, key);
-                    }
-                }
-                Ok(end)
+        // Written where it will stand: what is copied is the payload alone.
+        let Some(head) = dst.first_chunk_mut() else { return Ok(0) };
+        let key = match self.role {
+            Role::Server => None,
+            Role::Client => Some(key::next()),
+        };
+        let len = write(head, first, payload.len(), key);
+        let end = len + payload.len();
+        if let Some(to) = dst.get_mut(len..end) {
+            match key {
+                None => to.copy_from_slice(payload),
+                Some(key) => scan::mask_copy(payload, to, key),
             }
         }
+        Ok(end)
     }
 
     #[cfg(feature = "deflate")]

@@ -40,10 +40,14 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Future for Flusher<W> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         let outbox = &*this.outbox;
-        let known = match &outbox.queue.lock().flusher {
+        let mut queue = outbox.queue.lock();
+        // From here on a frame has to tell this task again.
+        queue.armed = false;
+        let known = match &queue.flusher {
             FlusherState::Running(waker) => waker.will_wake(cx.waker()),
             FlusherState::Starting | FlusherState::None => false,
         };
+        drop(queue);
         if !known {
             lock(&outbox.writing).waker = Some(cx.waker().clone());
             outbox.queue.lock().flusher = FlusherState::Running(cx.waker().clone());

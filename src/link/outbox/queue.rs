@@ -140,6 +140,16 @@ impl Queue {
         self.backlog() == 0 && !self.driving && !self.dirty && self.reply.is_none()
     }
 
+    /// Whether all that is to be done is to write what the tail holds, if anything, and to flush.
+    #[inline]
+    pub(super) fn is_one_block(&self) -> bool {
+        self.phase == Phase::Open
+            && self.in_flight == 0
+            && self.segments.is_empty()
+            && self.reply.is_none()
+            && !self.lost
+    }
+
     pub(super) fn is_waited_for(&self) -> bool {
         self.sender.is_some() || self.receiver.is_some()
     }

@@ -10,7 +10,7 @@ use std::{
 use tokio::io::AsyncWrite;
 
 use super::queue::Queue;
-use crate::Frame;
+use crate::{Frame, buffer::Window};
 
 /// Slices handed to one vectored write at the most.
 const MAX_SLICES: usize = 16;
@@ -52,8 +52,6 @@ impl<W: AsyncWrite + Unpin> Writing<W> {
 
     /// Moves everything from the queue here.
     pub(super) fn take_from(&mut self, queue: &mut Queue) {
-        // Also when nothing is left to take: the next frame has to tell the flusher again.
-        queue.armed = false;
         if queue.queued == 0 {
             if self.current.is_none() {
                 // Nothing is on its way: an idle link holds no write buffer, nor the room of a burst.
@@ -118,6 +116,35 @@ impl<W: AsyncWrite + Unpin> Writing<W> {
         Poll::Ready(Ok(Stepped::Wrote(count)))
     }
 
+    /// Writes what `block` holds and flushes, while nothing else is on its way. Returns how many bytes were written, and
+    /// whether all is flushed; what the writer did not take is on its way then.
+    #[inline]
+    pub(super) fn write_block(&mut self, block: Option<&mut Window>) -> io::Result<(usize, bool)> {
+        let Self { writer: Some(writer), waker: Some(waker), .. } = self else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let cx = &mut Context::from_waker(waker);
+        let mut writer = Pin::new(writer);
+        let mut written = 0;
+        if let Some(block) = block {
+            let len = block.len();
+            let taken = match writer.as_mut().poll_write(cx, block.unread()) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(taken) => taken.map(Some)?,
+                Poll::Pending => None,
+            };
+            self.writes += u64::from(taken.is_some());
+            written = taken.unwrap_or(0);
+            block.consume(written);
+            if written < len {
+                self.current = Some(Frame::cut(block, 0..len - written, len - written));
+                self.offset = 0;
+                return Ok((written, false));
+            }
+        }
+        Ok((written, matches!(writer.poll_flush(cx)?, Poll::Ready(()))))
+    }
+
     /// Drops written bytes from the front.
     fn advance(&mut self, mut count: usize) {
         while let Some(current) = &self.current {
@@ -132,6 +159,24 @@ impl<W: AsyncWrite + Unpin> Writing<W> {
         }
     }
 
+    /// One write of a frame that nothing is before; 0 when the kernel is full.
+    #[inline]
+    fn write_alone(&mut self, head: &[u8], part: &[u8]) -> io::Result<usize> {
+        let (Some(writer), Some(waker)) = (&mut self.writer, &self.waker) else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let slices = [IoSlice::new(head), IoSlice::new(part)];
+        let slices = if head.is_empty() { slices.get(1..).unwrap_or_default() } else { &slices };
+        match Pin::new(writer).poll_write_vectored(&mut Context::from_waker(waker), slices) {
+            Poll::Ready(Ok(0)) => Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(written) => {
+                self.writes += 1;
+                written
+            }
+            Poll::Pending => Ok(0),
+        }
+    }
+
     /// Writes what is on its way and then `head`, `parts`, `tail`, as far as the kernel takes them. Returns how many
     /// bytes of what was on its way, and how many of the frame were written; what is left of the former stays.
     pub(super) fn write_with(
@@ -142,6 +187,12 @@ impl<W: AsyncWrite + Unpin> Writing<W> {
     ) -> io::Result<(usize, usize)> {
         let total = head.len() + parts.iter().map(|part| part.len()).sum::<usize>() + tail.len();
         let (mut settled, mut own) = (0, 0);
+        if let (None, [part], []) = (&self.current, parts, tail) {
+            own = self.write_alone(head, part)?;
+            if own == total || own == 0 {
+                return Ok((0, own));
+            }
+        }
         while own < total {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let mut used = 0;
