@@ -334,8 +334,7 @@ pub(crate) async fn connect(
             let request = guard::request(url, deflate).map_err(|error| failed(error.into()))?;
             let (connected, unread) =
                 websocket::ask(&mut reader, &mut writer, request).await.map_err(failed)?;
-            let codec =
-                websocket::agreed(guard::codec(Role::Client, limit(endpoint, max)), connected.deflate);
+            let codec = guard::agreed(guard::codec(Role::Client, limit(endpoint, max)), connected.deflate);
             let codec = AnyCodec::WebSocket(Box::new(codec));
             Link::with_unread(codec, reader, writer, LinkConfig::default(), &unread)
                 .map_err(Failure::runtime)?
