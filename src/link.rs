@@ -114,7 +114,7 @@ where
         let (decoder, encoder) = codec.split();
         let (outbox, other) = Outbox::shared_by_halves(writer, &config);
         let receiver = Receiver::new(decoder, reader, other, &config);
-        let sender = Sender::new(encoder, outbox, config.close);
+        let sender = Sender::new(encoder, outbox);
         Self { sender, receiver }
     }
 

@@ -44,7 +44,7 @@ mod queue;
 mod writing;
 
 use flusher::Flusher;
-pub(super) use half::Half;
+pub(super) use half::{Half, SendingHalf};
 pub(super) use queue::Failure;
 use queue::{By, FlusherState, Phase, Queue, Wakers};
 use writing::{Stepped, Writing};
@@ -61,7 +61,7 @@ pub(super) struct Outbox<W> {
     pause_reading: bool,
     write_deadline: Option<Duration>,
     /// How long what is queued may still wait to leave once both halves are gone.
-    linger: Option<Duration>,
+    pub(super) linger: Option<Duration>,
     buffers: BufferManager,
 }
 
@@ -87,7 +87,7 @@ fn store(slot: &mut Option<Waker>, waker: &Waker) {
 
 impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
     /// The outbox of a new link, shared by its two halves.
-    pub(super) fn shared_by_halves(writer: W, config: &LinkConfig) -> (Half<W>, Half<W>) {
+    pub(super) fn shared_by_halves(writer: W, config: &LinkConfig) -> (SendingHalf<W>, Half<W>) {
         let outbox = Arc::new(Self {
             queue: Latch::new(Queue::new()),
             writing: Mutex::new(Writing::new(writer)),
@@ -98,7 +98,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
             linger: config.close,
             buffers: config.buffers.clone(),
         });
-        (Half::new(Arc::clone(&outbox)), Half::new(outbox))
+        (SendingHalf::new(Arc::clone(&outbox)), Half::new(outbox))
     }
 
     /// Queues one frame of `payload`. With `cork`, the flusher is told, so that the frame leaves by itself.

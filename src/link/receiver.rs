@@ -56,7 +56,7 @@ pub struct Receiver<D, R, W: AsyncWrite + Unpin + Send + 'static> {
     pub(super) buffers: BufferManager,
     pub(super) transport_type: &'static str,
     pub(super) outbox: Half<W>,
-    pub(super) counters: Counters,
+    pub(super) counters: Received,
     state: State,
     /// What the decoder said the unfinished frame needs in all; 0 when unknown.
     needed: usize,
@@ -69,6 +69,15 @@ pub struct Receiver<D, R, W: AsyncWrite + Unpin + Send + 'static> {
     timers: Option<Box<Timers>>,
     /// A wait for a block, while the pool has none to give.
     starved: Option<Box<Starved>>,
+}
+
+/// This half's share of [`Counters`]: an idle link is to be small.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Received {
+    frames_received: u64,
+    bytes_received: u64,
+    reads: u64,
+    faults: u64,
 }
 
 #[derive(Debug)]
@@ -85,8 +94,8 @@ enum State {
     Draining,
     Ended(End),
     /// A fault was found while draining a batch; the next call tells of it.
-    Faulty(Fault),
-    Broken(Violation),
+    Faulty(Box<Fault>),
+    Broken(Box<Violation>),
     /// The reader failed.
     Failed(Failure),
 }
@@ -137,7 +146,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
             buffers: config.buffers.clone(),
             transport_type: config.transport_type,
             outbox,
-            counters: Counters::default(),
+            counters: Received::default(),
             state: State::Open,
             needed: 0,
             last_size: 0,
@@ -272,7 +281,8 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
     /// What this half has done.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.counters
+        let Received { frames_received, bytes_received, reads, faults } = self.counters;
+        Counters { frames_received, bytes_received, reads, faults, ..Counters::default() }
     }
 
     /// Whether the stream is over, as far as this half has seen.
@@ -305,7 +315,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
     /// A fault that was found and not yet told.
     pub(super) fn take_fault(&mut self) -> Option<Fault> {
         let State::Faulty(fault) = &self.state else { return None };
-        let fault = fault.clone();
+        let fault = Fault::clone(fault);
         self.state = State::Open;
         Some(fault)
     }
@@ -414,7 +424,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
                 }
                 Ok(Step::Fault { fault, consumed }) => {
                     self.consume(consumed);
-                    self.state = State::Faulty(fault);
+                    self.state = State::Faulty(Box::new(fault));
                     return None;
                 }
                 Ok(Step::End { .. }) => {
@@ -460,12 +470,12 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
     #[cold]
     fn told(&mut self) -> Result<()> {
         if let State::Faulty(fault) = &self.state {
-            let fault = fault.clone();
+            let fault = Fault::clone(fault);
             self.state = State::Open;
             return Err(self.fault(fault));
         }
         match &self.state {
-            State::Broken(violation) => Err(violation.clone().into()),
+            State::Broken(violation) => Err(Violation::clone(violation).into()),
             State::Failed(failure) => Err(failure.error()),
             _ => Ok(()),
         }
@@ -490,7 +500,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
         self.outbox.peer_ended();
         self.window = None;
         self.hold = None;
-        self.state = State::Broken(violation.clone());
+        self.state = State::Broken(Box::new(violation.clone()));
         violation.into()
     }
 

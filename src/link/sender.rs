@@ -12,7 +12,7 @@ use tokio::{io::AsyncWrite, task::coop::poll_proceed, time::Sleep};
 
 use super::{
     config::Counters,
-    outbox::{Enqueued, Half},
+    outbox::{Enqueued, SendingHalf},
     receiver::MESSAGES_PER_TURN,
 };
 use crate::{
@@ -25,13 +25,12 @@ use crate::{
 #[derive(Debug)]
 pub struct Sender<E, W: AsyncWrite + Unpin + Send + 'static> {
     pub(super) encoder: E,
-    pub(super) outbox: Half<W>,
+    pub(super) outbox: SendingHalf<W>,
     /// Messages and payload bytes accepted. Not `Counters`: an idle link is to be small.
     frames: u64,
     bytes: u64,
     /// How many frames are accepted when this task next asks whether others wait.
     turn_ends: u64,
-    close_after: Option<Duration>,
     closing: Option<Pin<Box<Sleep>>>,
 }
 
@@ -43,16 +42,8 @@ enum Leave {
 }
 
 impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
-    pub(super) fn new(encoder: E, outbox: Half<W>, close_after: Option<Duration>) -> Self {
-        Self {
-            encoder,
-            outbox,
-            frames: 0,
-            bytes: 0,
-            turn_ends: MESSAGES_PER_TURN,
-            close_after,
-            closing: None,
-        }
+    pub(super) fn new(encoder: E, outbox: SendingHalf<W>) -> Self {
+        Self { encoder, outbox, frames: 0, bytes: 0, turn_ends: MESSAGES_PER_TURN, closing: None }
     }
 
     /// Queues one message and lets it leave by itself, at the latest when this task next waits for anything: messages
@@ -314,7 +305,7 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
     pub(super) fn poll_close_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
         // Outside a runtime there is no clock to close by.
         let clock = self.closing.is_some() || tokio::runtime::Handle::try_current().is_ok();
-        let Some(after) = self.close_after.filter(|_| clock) else { return Poll::Pending };
+        let Some(after) = self.outbox.linger.filter(|_| clock) else { return Poll::Pending };
         let sleep = self.closing.get_or_insert_with(|| Box::pin(tokio::time::sleep(after)));
         ready!(sleep.as_mut().poll(cx));
         self.closing = None;

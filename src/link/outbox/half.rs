@@ -1,4 +1,4 @@
-//! [`Half`]: one half's share of an outbox, and the block that the sending half gathers fed frames in.
+//! [`Half`]: one half's share of an outbox; [`SendingHalf`]: with the block that fed frames are gathered in.
 
 use std::{
     io::IoSlice,
@@ -19,8 +19,33 @@ use crate::{
 
 /// One half's share of an outbox.
 #[derive(Debug)]
-pub(in crate::link) struct Half<W: AsyncWrite + Unpin + Send + 'static> {
-    outbox: Arc<Outbox<W>>,
+pub(in crate::link) struct Half<W: AsyncWrite + Unpin + Send + 'static>(Arc<Outbox<W>>);
+
+impl<W: AsyncWrite + Unpin + Send + 'static> Half<W> {
+    pub(super) fn new(outbox: Arc<Outbox<W>>) -> Self {
+        Self(outbox)
+    }
+}
+
+impl<W: AsyncWrite + Unpin + Send + 'static> Deref for Half<W> {
+    type Target = Arc<Outbox<W>>;
+
+    #[inline]
+    fn deref(&self) -> &Arc<Outbox<W>> {
+        &self.0
+    }
+}
+
+impl<W: AsyncWrite + Unpin + Send + 'static> Drop for Half<W> {
+    fn drop(&mut self) {
+        self.0.release_half();
+    }
+}
+
+/// The share of the half that sends.
+#[derive(Debug)]
+pub(in crate::link) struct SendingHalf<W: AsyncWrite + Unpin + Send + 'static> {
+    outbox: Half<W>,
     /// Frames that were fed and not yet handed over: no other task needs to see them, so no lock is taken for them.
     fed: Option<Window>,
     /// Backlog of the outbox when `fed` was begun, in bytes.
@@ -29,13 +54,13 @@ pub(in crate::link) struct Half<W: AsyncWrite + Unpin + Send + 'static> {
     lost: bool,
 }
 
-impl<W: AsyncWrite + Unpin + Send + 'static> Half<W> {
+impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
     pub(super) fn new(outbox: Arc<Outbox<W>>) -> Self {
-        Self { outbox, fed: None, ahead: 0, lost: false }
+        Self { outbox: Half::new(outbox), fed: None, ahead: 0, lost: false }
     }
 
-    pub(in crate::link) fn is_of_the_same_link(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.outbox, &other.outbox)
+    pub(in crate::link) fn is_of_the_same_link(&self, other: &Half<W>) -> bool {
+        Arc::ptr_eq(&self.outbox, other)
     }
 
     /// Queues one frame of `payload` that leaves when it is flushed.
@@ -167,7 +192,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Half<W> {
     }
 }
 
-impl<W: AsyncWrite + Unpin + Send + 'static> Deref for Half<W> {
+impl<W: AsyncWrite + Unpin + Send + 'static> Deref for SendingHalf<W> {
     type Target = Arc<Outbox<W>>;
 
     #[inline]
@@ -176,9 +201,8 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Deref for Half<W> {
     }
 }
 
-impl<W: AsyncWrite + Unpin + Send + 'static> Drop for Half<W> {
+impl<W: AsyncWrite + Unpin + Send + 'static> Drop for SendingHalf<W> {
     fn drop(&mut self) {
         self.hand_over();
-        self.outbox.release_half();
     }
 }
