@@ -22,7 +22,10 @@ use std::{
     time::Duration,
 };
 
-use framewire::{Link, codec::Newline};
+use framewire::{
+    Link,
+    codec::{Encode, Newline, WebSocket},
+};
 use futures::{FutureExt, SinkExt, StreamExt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
@@ -52,11 +55,12 @@ const MESSAGE: &[u8] =
     b"{\"jsonrpc\":\"2.0\",\"id\":10000000,\"method\":\"ping\",\"params\":{\"pad\":\"abcdefghijklmnopqrstuvwxyzabcd\"}}\n";
 
 /// The servers, the bare ones first: others are compared with them.
-const KINDS: [&str; 6] = [
+const KINDS: [&str; 7] = [
     "bare task",
     "bare task, split socket",
     "framewire",
     "framewire, lent halves",
+    "framewire, WebSocket",
     "Framed LinesCodec",
     "BufReader lines()",
 ];
@@ -300,7 +304,8 @@ fn measure(kind: &str, medium: &str, links: usize) -> Row {
     };
     // What is made once, on first use, is not to be counted.
     let mut first = connect();
-    echo_once(&mut *first);
+    let exchange = exchange(kind);
+    echo_once(&mut *first, &exchange);
     server.ask_until(1);
     first.reset();
     let zero = server.settled(0);
@@ -314,7 +319,7 @@ fn measure(kind: &str, medium: &str, links: usize) -> Row {
     }
     let idle = server.settled(links);
     for socket in &mut sockets {
-        echo_once(&mut **socket);
+        echo_once(&mut **socket, &exchange);
     }
     let used = server.settled(links);
     sockets.into_iter().for_each(Socket::reset);
@@ -326,11 +331,24 @@ fn measure(kind: &str, medium: &str, links: usize) -> Row {
     Row { rss: each(|a| a.rss), heap: each(|a| a.bytes), blocks: each(|a| a.blocks), future }
 }
 
-fn echo_once(socket: &mut dyn Socket) {
-    socket.write_all(MESSAGE).unwrap();
-    let mut answer = [0; MESSAGE.len()];
+fn echo_once(socket: &mut dyn Socket, [message, expected]: &[Vec<u8>; 2]) {
+    socket.write_all(message).unwrap();
+    let mut answer = vec![0; expected.len()];
     socket.read_exact(&mut answer).unwrap();
-    assert_eq!(answer, MESSAGE);
+    assert_eq!(&answer, expected);
+}
+
+/// What is sent to a server of `kind`, and what it sends back.
+fn exchange(kind: &str) -> [Vec<u8>; 2] {
+    if !kind.contains("WebSocket") {
+        return [MESSAGE.to_vec(), MESSAGE.to_vec()];
+    }
+    [WebSocket::client(), WebSocket::server()].map(|mut codec| {
+        let mut frame = vec![0; codec.room(MESSAGE.len())];
+        let len = codec.encode(MESSAGE, &mut frame).unwrap();
+        frame.truncate(len);
+        frame
+    })
 }
 
 // ------------------------------------------------------------------------------------------------ the server
@@ -372,6 +390,20 @@ macro_rules! serve_all {
                     let (mut sender, mut receiver) = Link::pair(Newline::default(), reader, writer).split();
                     start(async move {
                         while let Ok(message) = receiver.receive_lent().await {
+                            if sender.send(message).await.is_err() {
+                                break;
+                            }
+                        }
+                    });
+                }
+                // After the opening handshake, with the keep-alive of 30 s that is the default.
+                "framewire, WebSocket" => {
+                    let (reader, writer) = stream.into_split();
+                    let mut link = Link::pair(WebSocket::server(), reader, writer);
+                    start(async move {
+                        let (sender, receiver) = link.halves();
+                        while let Ok((kind, message)) = receiver.receive_with_kind().await {
+                            sender.encoder_mut().set_kind(kind);
                             if sender.send(message).await.is_err() {
                                 break;
                             }

@@ -1,0 +1,309 @@
+//! An echo over WebSocket on TCP: what one message costs the server, with 64 in flight, ours beside the rivals and a
+//! plain echo of bytes.
+//!
+//! `cargo bench -p framewire-websocket-rivals --bench websocket_echo`. Each server is this program again, a process with
+//! one task that serves one connection from after the opening handshake on; its CPU time is read from the kernel. All
+//! servers take turns, and a ratio is the median of the ratios of the turns. Ours is the plain loop of `receive` and
+//! `send`; the rivals answer as well as they can in one task: they queue, and flush once no further message is there.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream as StdTcpStream,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use framewire::{
+    Link,
+    codec::{Encode, WebSocket},
+};
+use futures::{FutureExt, SinkExt, StreamExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, BufWriter},
+    net::{TcpListener, TcpStream},
+};
+
+/// Messages in flight.
+const WINDOW: usize = 64;
+const TURN: Duration = Duration::from_millis(120);
+const TURNS: usize = 9;
+const SIZES: [(&str, usize); 4] =
+    [("64 B", 64), ("1 KiB", 1 << 10), ("16 KiB", 16 << 10), ("1 MiB", 1 << 20)];
+const SERVERS: [&str; 7] = [
+    "bytes",
+    "framewire",
+    "tungstenite",
+    "fastwebsockets + BufWriter",
+    "tokio-websockets",
+    "yawc",
+    "sockudo-ws",
+];
+
+// ------------------------------------------------------------------------------------------------ the servers
+
+async fn bytes(mut stream: TcpStream) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(got) = stream.read(&mut buffer).await
+        && got > 0
+        && stream.write_all(&buffer[..got]).await.is_ok()
+    {}
+}
+
+async fn ours(stream: TcpStream) {
+    let (reader, writer) = stream.into_split();
+    let mut link = Link::pair(WebSocket::server(), reader, writer);
+    let (sender, receiver) = link.halves();
+    while let Ok((kind, message)) = receiver.receive_with_kind().await {
+        sender.encoder_mut().set_kind(kind);
+        if sender.send(message).await.is_err() {
+            break;
+        }
+    }
+}
+
+/// A rival that is a stream and a sink of messages.
+macro_rules! sink {
+    ($socket:expr, $received:expr) => {{
+        let mut socket = $socket;
+        loop {
+            let message = match socket.next().now_or_never() {
+                Some(message) => message,
+                None => {
+                    if socket.flush().await.is_err() {
+                        break;
+                    }
+                    socket.next().await
+                }
+            };
+            let Some(message) = message.and_then($received) else { break };
+            if socket.feed(message).await.is_err() {
+                break;
+            }
+        }
+    }};
+}
+
+async fn fastwebsockets(stream: TcpStream) {
+    let stream = BufWriter::with_capacity(64 * 1024, stream);
+    let mut socket = fastwebsockets::WebSocket::after_handshake(stream, fastwebsockets::Role::Server);
+    socket.set_writev(false);
+    loop {
+        let ready = socket.read_frame().now_or_never();
+        let frame = match ready {
+            Some(frame) => frame,
+            None => {
+                if socket.flush().await.is_err() {
+                    return;
+                }
+                socket.read_frame().await
+            }
+        };
+        let Ok(frame) = frame else { return };
+        // What its collector of fragments would check, which has no flush.
+        if !frame.is_utf8() || socket.write_frame(frame).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn serve(kind: &str, stream: TcpStream) {
+    match kind {
+        "bytes" => bytes(stream).await,
+        "framewire" => ours(stream).await,
+        "tungstenite" => {
+            let role = tokio_tungstenite::tungstenite::protocol::Role::Server;
+            sink!(
+                tokio_tungstenite::WebSocketStream::from_raw_socket(stream, role, None).await,
+                |message: Result<_, _>| message.ok()
+            );
+        }
+        "fastwebsockets + BufWriter" => fastwebsockets(stream).await,
+        "tokio-websockets" => {
+            let limits = tokio_websockets::Limits::unlimited();
+            // Else it flushes before each message once a few KiB are queued.
+            let config = tokio_websockets::Config::default().flush_threshold(64 * 1024);
+            sink!(
+                tokio_websockets::ServerBuilder::new().limits(limits).config(config).serve(stream),
+                |message: Result<_, _>| message.ok()
+            );
+        }
+        "yawc" => {
+            let options =
+                yawc::Options::default().without_compression().with_utf8().with_limits(16 << 20, 32 << 20);
+            sink!(yawc::WebSocket::from_stream(stream, yawc::Role::Server, options).unwrap(), Some);
+        }
+        "sockudo-ws" => {
+            let config = sockudo_ws::Config::builder().idle_timeout(0).auto_ping(false).build();
+            sink!(sockudo_ws::WebSocketStream::server(stream, config), |message: Result<_, _>| message.ok());
+        }
+        kind => panic!("no server {kind}"),
+    }
+}
+
+fn server(kind: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        println!("{}", listener.local_addr().unwrap());
+        let stream = listener.accept().await.unwrap().0;
+        stream.set_nodelay(true).unwrap();
+        serve(kind, stream).await;
+    });
+}
+
+// ------------------------------------------------------------------------------------------------ the load
+
+struct Running {
+    child: Child,
+    stream: StdTcpStream,
+    message: Arc<[u8]>,
+    answer: Vec<u8>,
+    buffer: Vec<u8>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Running {
+    fn start(kind: &str, size: usize) -> Self {
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args(["--serve", kind])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut place = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut place).unwrap();
+        let stream = StdTcpStream::connect(place.trim()).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let payload: Vec<u8> = (0..size).map(|at| b'a' + (at % 26) as u8).collect();
+        let frame = |mut codec: WebSocket| {
+            let mut frame = vec![0; codec.room(size)];
+            let len = codec.encode(&payload, &mut frame).unwrap();
+            frame.truncate(len);
+            frame
+        };
+        let message = frame(WebSocket::client());
+        let answer = if kind == "bytes" { message.clone() } else { frame(WebSocket::server()) };
+        Self { child, stream, message: message.into(), answer, buffer: vec![0; 256 << 10] }
+    }
+
+    /// CPU time of the server so far, in ns.
+    fn cpu(&self) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/schedstat", self.child.id())).unwrap();
+        text.split(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// Keeps the window full for a turn, then takes in what is owed; returns the server's CPU time for a message, in ns.
+    fn turn(&mut self) -> f64 {
+        let before = self.cpu();
+        let allowed = Arc::new(AtomicUsize::new(WINDOW));
+        let writer = {
+            let (allowed, message) = (Arc::clone(&allowed), Arc::clone(&self.message));
+            let mut stream = self.stream.try_clone().unwrap();
+            let group: Vec<u8> = message.repeat(if message.len() < 100_000 { WINDOW } else { 1 });
+            move || {
+                let mut sent = 0;
+                loop {
+                    let now = allowed.load(Relaxed);
+                    if now == usize::MAX {
+                        return sent;
+                    }
+                    if now == sent {
+                        thread::park_timeout(Duration::from_millis(5));
+                        continue;
+                    }
+                    let count = (now - sent).min(group.len() / message.len());
+                    stream.write_all(&group[..count * message.len()]).unwrap();
+                    sent += count;
+                }
+            }
+        };
+        let writer = thread::spawn(writer);
+        let (start, mut received, size) = (Instant::now(), 0, self.answer.len());
+        while start.elapsed() < TURN {
+            received += self.take(received);
+            allowed.store(received / size + WINDOW, Relaxed);
+            writer.thread().unpark();
+        }
+        allowed.store(usize::MAX, Relaxed);
+        writer.thread().unpark();
+        // The writer may wait for what is read here.
+        self.stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        while !writer.is_finished() {
+            received += self.take(received);
+        }
+        self.stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let sent = writer.join().unwrap();
+        while received < sent * size {
+            let got = self.take(received);
+            assert!(got > 0, "an answer is missing");
+            received += got;
+        }
+        (self.cpu() - before) as f64 / sent as f64
+    }
+
+    /// One read behind the `received` bytes of this turn, each byte checked; 0 when nothing came in time.
+    fn take(&mut self, received: usize) -> usize {
+        let got = match self.stream.read(&mut self.buffer) {
+            Ok(got) => got,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return 0,
+            Err(error) => panic!("{error}"),
+        };
+        assert!(got > 0, "the server has gone");
+        let (mut done, size) = (0, self.answer.len());
+        while done < got {
+            let at = (received + done) % size;
+            let part = (size - at).min(got - done);
+            assert!(self.buffer[done..done + part] == self.answer[at..at + part], "a wrong answer");
+            done += part;
+        }
+        got
+    }
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+fn main() {
+    let args: Vec<String> = env::args().skip(1).collect();
+    if let [flag, kind] = args.as_slice()
+        && flag == "--serve"
+    {
+        return server(kind);
+    }
+    let turns = if args.iter().any(|arg| arg == "--bench") { TURNS } else { 1 };
+    println!("server CPU, µs per message, median of {turns} turns; in brackets: to the echo of bytes\n");
+    println!("| size | {} |\n|---|{}", SERVERS.join(" | "), "---|".repeat(SERVERS.len()));
+    for (name, size) in SIZES {
+        let mut all: Vec<Running> = SERVERS.iter().map(|kind| Running::start(kind, size)).collect();
+        let mut figures = vec![Vec::new(); SERVERS.len()];
+        for turn in 0..=turns {
+            for (server, figures) in all.iter_mut().zip(&mut figures) {
+                let figure = server.turn();
+                // The first warms up.
+                if turn > 0 {
+                    figures.push(figure);
+                }
+            }
+        }
+        let cells = figures.iter().map(|turns| {
+            let ratio = median(turns.iter().zip(&figures[0]).map(|(ours, bytes)| ours / bytes).collect());
+            format!("{:.2} ({ratio:.2})", median(turns.clone()) / 1e3)
+        });
+        println!("| {name} | {} |", cells.collect::<Vec<_>>().join(" | "));
+    }
+}
