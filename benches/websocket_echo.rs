@@ -9,13 +9,16 @@
 
 use std::{
     env, fs,
+    future::{Future, poll_fn},
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream as StdTcpStream,
+    pin::pin,
     process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    task::Poll,
     thread,
     time::{Duration, Instant},
 };
@@ -91,23 +94,31 @@ macro_rules! sink {
 }
 
 async fn fastwebsockets(stream: TcpStream) {
-    let stream = BufWriter::with_capacity(64 * 1024, stream);
-    let mut socket = fastwebsockets::WebSocket::after_handshake(stream, fastwebsockets::Role::Server);
-    socket.set_writev(false);
+    let (reader, writer) = stream.into_split();
+    let writer = BufWriter::with_capacity(64 * 1024, writer);
+    let (mut reader, mut writer) =
+        fastwebsockets::after_handshake_split(reader, writer, fastwebsockets::Role::Server);
     loop {
-        let ready = socket.read_frame().now_or_never();
-        let frame = match ready {
-            Some(frame) => frame,
-            None => {
-                if socket.flush().await.is_err() {
+        // Not dropped while it waits: it would lose what it has read.
+        let mut no_reply = |_| async { Ok::<(), std::io::Error>(()) };
+        let mut next = pin!(reader.read_frame(&mut no_reply));
+        let frame = match poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                if writer.flush().await.is_err() {
                     return;
                 }
-                socket.read_frame().await
+                next.await
             }
         };
         let Ok(frame) = frame else { return };
         // What its collector of fragments would check, which has no flush.
-        if !frame.is_utf8() || socket.write_frame(frame).await.is_err() {
+        if !frame.is_utf8() {
+            return;
+        }
+        // A frame that was read would go out with its mask.
+        let frame = fastwebsockets::Frame::new(true, frame.opcode, None, frame.payload);
+        if writer.write_frame(frame).await.is_err() {
             return;
         }
     }
@@ -161,6 +172,7 @@ fn server(kind: &str) {
 // ------------------------------------------------------------------------------------------------ the load
 
 struct Running {
+    kind: String,
     child: Child,
     stream: StdTcpStream,
     message: Arc<[u8]>,
@@ -196,7 +208,14 @@ impl Running {
         };
         let message = frame(WebSocket::client());
         let answer = if kind == "bytes" { message.clone() } else { frame(WebSocket::server()) };
-        Self { child, stream, message: message.into(), answer, buffer: vec![0; 256 << 10] }
+        Self {
+            kind: kind.to_owned(),
+            child,
+            stream,
+            message: message.into(),
+            answer,
+            buffer: vec![0; 256 << 10],
+        }
     }
 
     /// CPU time of the server so far, in ns.
@@ -225,7 +244,7 @@ impl Running {
                         continue;
                     }
                     let count = (now - sent).min(group.len() / message.len());
-                    stream.write_all(&group[..count * message.len()]).unwrap();
+                    stream.write_all(&group[..count * message.len()]).expect("the server takes it");
                     sent += count;
                 }
             }
@@ -259,14 +278,18 @@ impl Running {
         let got = match self.stream.read(&mut self.buffer) {
             Ok(got) => got,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return 0,
-            Err(error) => panic!("{error}"),
+            Err(error) => panic!("{}: {error}", self.kind),
         };
         assert!(got > 0, "the server has gone");
         let (mut done, size) = (0, self.answer.len());
         while done < got {
             let at = (received + done) % size;
             let part = (size - at).min(got - done);
-            assert!(self.buffer[done..done + part] == self.answer[at..at + part], "a wrong answer");
+            assert!(
+                self.buffer[done..done + part] == self.answer[at..at + part],
+                "{}: a wrong answer",
+                self.kind
+            );
             done += part;
         }
         got
