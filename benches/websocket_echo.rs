@@ -36,7 +36,7 @@ use tokio::{
 /// Messages in flight.
 const WINDOW: usize = 64;
 const TURN: Duration = Duration::from_millis(120);
-const TURNS: usize = 9;
+const TURNS: usize = 15;
 const SIZES: [(&str, usize); 4] =
     [("64 B", 64), ("1 KiB", 1 << 10), ("16 KiB", 16 << 10), ("1 MiB", 1 << 20)];
 const SERVERS: [&str; 7] = [
