@@ -1,10 +1,20 @@
-//! An MCP server on the official Rust SDK, over this crate's stdio instead of the SDK's own.
+//! An MCP server on the official Rust SDK, over this crate's stdio instead of the SDK's own, or over WebSocket, for which
+//! the SDK has no transport.
 //!
-//! `cargo run --release --features rmcp --example rmcp_server`: give that as its command to any MCP client.
+//! `cargo run --release --features rmcp --example rmcp_server`: give that as its command to any MCP client. With an
+//! address behind it, such as `-- 127.0.0.1:9004`, it listens there for WebSockets, each a session of its own.
 
 use std::{future::Future, time::Duration};
 
-use framewire::{Link, codec::Newline, io};
+use framewire::{
+    Link,
+    codec::{
+        Newline,
+        websocket::handshake::{Asked, ServerConfig as Handshake, Verdict},
+    },
+    io::{self, tcp},
+    transport::websocket::WebSocketTransport,
+};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler, ServiceExt,
     model::{
@@ -89,8 +99,39 @@ async fn sleep(whole: Duration, context: &RequestContext<RoleServer>) -> Result<
     Ok(format!("slept {whole:?}"))
 }
 
+/// A page in a browser must not talk to a server on this machine, whatever name it has reached it by (DNS rebinding).
+fn who_may(asked: &Asked<'_>) -> Verdict {
+    let name = asked.host.rsplit_once(':').map_or(asked.host, |(name, _)| name);
+    let local = matches!(name, "localhost" | "127.0.0.1" | "[::1]");
+    if local && asked.origin.is_none() { Verdict::Accept } else { Verdict::Forbidden }
+}
+
+/// Serves each WebSocket that comes, for ever.
+pub async fn listen(listener: tcp::Listener) -> Result<(), Box<dyn std::error::Error>> {
+    let handshake = Handshake::new().protocol("mcp")?.policy(who_may);
+    loop {
+        let (reader, writer, peer) = listener.accept().await?;
+        let handshake = handshake.clone();
+        tokio::spawn(async move {
+            let (link, _) = match <WebSocketTransport>::accept((reader, writer), &handshake).await {
+                Ok(accepted) => accepted,
+                Err(error) => return eprintln!("{peer}: {error}"),
+            };
+            match Tools.serve(link).await {
+                Ok(service) => drop(service.waiting().await),
+                Err(error) => eprintln!("{peer}: {error}"),
+            }
+        });
+    }
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    if let Some(address) = std::env::args().nth(1) {
+        let listener = tcp::Listener::bind(&*address).await?;
+        eprintln!("ws://{}", listener.local_addr()?);
+        return listen(listener).await;
+    }
     let (reader, writer) = io::stdio::open()?;
     let service = Tools.serve(Link::pair(Newline::new(), reader, writer)).await?;
     service.waiting().await?;

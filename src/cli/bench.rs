@@ -66,13 +66,15 @@ enum Transport {
     Unix,
     Tcp,
     Tls,
+    Ws,
+    Wss,
 }
 
 impl Transport {
     const ALL: &'static [Self] = if cfg!(unix) {
-        &[Self::Memory, Self::Stdio, Self::Unix, Self::Tcp, Self::Tls]
+        &[Self::Memory, Self::Stdio, Self::Unix, Self::Tcp, Self::Tls, Self::Ws, Self::Wss]
     } else {
-        &[Self::Memory, Self::Stdio, Self::Tcp, Self::Tls]
+        &[Self::Memory, Self::Stdio, Self::Tcp, Self::Tls, Self::Ws, Self::Wss]
     };
 
     fn name(self) -> &'static str {
@@ -82,6 +84,8 @@ impl Transport {
             Self::Unix => "unix",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
         }
     }
 }

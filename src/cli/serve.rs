@@ -7,9 +7,10 @@ use std::time::Duration;
 use framewire::io::unix;
 use framewire::{
     Link,
-    codec::Newline,
-    endpoint::{Address, Endpoint},
+    codec::{Codec, Newline, WebSocket, websocket::handshake::ServerConfig},
+    endpoint::{Address, Endpoint, Place},
     io::{tcp, tls},
+    link::LinkConfig,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -95,6 +96,26 @@ async fn serve(arguments: &Arguments) -> Result<(), Failure> {
             let (reader, writer, _) = accepted.map_err(Failure::runtime)?;
             echo(Link::pair(Newline::new(), reader, writer)).await;
         }
+        Address::WebSocket(url, address) => match &url.place {
+            Place::Tcp { host, port, secure: false } => {
+                let bind = tcp::Listener::bind((host.as_str(), *port)).await;
+                let listener = bind.map_err(Failure::runtime)?;
+                super::print(&listener.local_addr().map_err(Failure::runtime)?.port().to_string())?;
+                let accepted = tokio::time::timeout(ACCEPT_TIMEOUT, listener.accept()).await.map_err(late)?;
+                let (reader, writer, _) = accepted.map_err(Failure::runtime)?;
+                echo(answered(reader, writer).await?).await;
+            }
+            Place::Tcp { host, port, .. } => {
+                let settings = super::tls::server(&arguments.endpoint, address)?;
+                let bind = tls::Listener::bind((host.as_str(), *port), settings).await;
+                let mut listener = bind.map_err(Failure::runtime)?;
+                super::print(&listener.local_addr().map_err(Failure::runtime)?.port().to_string())?;
+                let accepted = tokio::time::timeout(ACCEPT_TIMEOUT, listener.accept()).await.map_err(late)?;
+                let (reader, writer, _) = accepted.map_err(Failure::runtime)?;
+                echo(answered(reader, writer).await?).await;
+            }
+            _ => return Err(Failure::usage("__serve is for framewire bench alone")),
+        },
         #[cfg(unix)]
         Address::Unix(path) => {
             let listener = unix::Listener::bind(path).map_err(Failure::runtime)?;
@@ -108,9 +129,21 @@ async fn serve(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The plain loop.
-async fn echo<R, W>(link: Link<Newline, R, W>)
+/// The WebSocket that is asked for.
+async fn answered<R, W>(reader: R, writer: W) -> Result<Link<WebSocket, R, W>, Failure>
 where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    let (server, codec) = (ServerConfig::new(), WebSocket::server());
+    let answered = Link::answer(reader, writer, &server, codec, LinkConfig::default()).await;
+    answered.map(|(link, _)| link).map_err(Failure::runtime)
+}
+
+/// The plain loop.
+async fn echo<C, R, W>(link: Link<C, R, W>)
+where
+    C: Codec,
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin + Send + 'static,
 {

@@ -37,6 +37,8 @@ const READ: usize = 4096;
 const PARTING: Duration = Duration::from_millis(500);
 
 /// WebSocket on a socket.
+///
+/// Other links have a `connect_with` and an `accept` too: `<WebSocketTransport>::accept(…)` says whose is meant.
 pub type WebSocketTransport<R = SocketReader, W = SocketWriter> = Link<WebSocket, R, W>;
 
 /// Why a WebSocket could not be opened.

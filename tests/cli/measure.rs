@@ -53,7 +53,7 @@ fn bench_measures_each_transport_and_draws() {
     );
     assert_eq!(code, 0, "{stderr}");
     let report: serde_json::Value = serde_json::from_slice(&stdout).unwrap();
-    for name in ["memory", "stdio", "unix", "tcp", "tls"] {
+    for name in ["memory", "stdio", "unix", "tcp", "tls", "ws", "wss"] {
         let row = &report["transports"][name];
         assert!(row["messages_per_second"].as_f64().unwrap() > 100.0, "{name}: {row}");
         assert!(row["p50_us"].as_f64().unwrap() > 0.0, "{name}: {row}");

@@ -8,12 +8,13 @@ use std::{
 
 use framewire::{
     Error, Link, Result,
-    codec::Newline,
+    codec::{Codec, Newline, WebSocket, websocket::handshake::Request},
     endpoint::{Address, Endpoint, TlsAddress},
     io::{
         tcp,
         tls::{self, TlsClientConfig},
     },
+    link::LinkConfig,
     transport::{MemoryTransport, PollTransport},
 };
 use indicatif::ProgressBar;
@@ -76,6 +77,27 @@ pub(super) async fn measure(
                 tls::connect("127.0.0.1", port, &settings, &tcp::TcpOptions::default()).await?;
             run(Link::pair(Newline::new(), reader, writer), &server, size, window, duration, bar).await
         }
+        Transport::Ws => {
+            let endpoint = "ws://127.0.0.1:0/".parse::<Endpoint>().map_err(io::Error::other)?;
+            let mut server = Server::start(&serve::Arguments::new(endpoint))?;
+            let port = first_line(&mut server)?.parse::<u16>().map_err(io::Error::other)?;
+            let (reader, writer) = tcp::connect(("127.0.0.1", port), &tcp::TcpOptions::default()).await?;
+            run(asked(reader, writer, port).await?, &server, size, window, duration, bar).await
+        }
+        Transport::Wss => {
+            let certificate = Certificate::new()?;
+            let (cert, key) = (certificate.cert.display(), certificate.key.display());
+            let endpoint = format!("wss://127.0.0.1:0/#cert={cert}&key={key}");
+            let endpoint = endpoint.parse::<Endpoint>().map_err(io::Error::other)?;
+            let mut server = Server::start(&serve::Arguments::new(endpoint))?;
+            let port = first_line(&mut server)?.parse::<u16>().map_err(io::Error::other)?;
+            let settings = TlsClientConfig::builder().ca_file(&certificate.cert).build();
+            drop(certificate);
+            let settings = settings.map_err(io::Error::other)?;
+            let (reader, writer) =
+                tls::connect("127.0.0.1", port, &settings, &tcp::TcpOptions::default()).await?;
+            run(asked(reader, writer, port).await?, &server, size, window, duration, bar).await
+        }
         #[cfg(unix)]
         Transport::Unix => {
             let path = std::env::temp_dir().join(format!("framewire-bench-{}.sock", std::process::id()));
@@ -95,6 +117,17 @@ pub(super) async fn measure(
     }
 }
 
+/// A WebSocket on a connection to the server.
+async fn asked<R, W>(reader: R, writer: W, port: u16) -> io::Result<Link<WebSocket, R, W>>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    let request = Request::new(&format!("127.0.0.1:{port}"), "/").map_err(io::Error::other)?;
+    let asked = Link::ask(reader, writer, request, WebSocket::client(), LinkConfig::default()).await;
+    asked.map(|(link, _)| link).map_err(io::Error::other)
+}
+
 fn first_line(server: &mut Server) -> io::Result<String> {
     let stdout = server.child.stdout.as_mut().ok_or_else(|| io::Error::other("the server has no pipes"))?;
     let mut line = String::new();
@@ -106,8 +139,8 @@ fn first_line(server: &mut Server) -> io::Result<String> {
     }
 }
 
-async fn run<R, W>(
-    mut link: Link<Newline, R, W>,
+async fn run<C, R, W>(
+    mut link: Link<C, R, W>,
     server: &Server,
     size: usize,
     window: usize,
@@ -115,6 +148,7 @@ async fn run<R, W>(
     bar: &ProgressBar,
 ) -> io::Result<Row>
 where
+    C: Codec,
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin + Send + 'static,
 {
@@ -170,13 +204,14 @@ fn same(message: &[u8], payload: &[u8]) -> Result<()> {
 }
 
 /// Keeps `window` messages under way for `duration`.
-async fn windowed<R, W>(
-    link: &mut Link<Newline, R, W>,
+async fn windowed<C, R, W>(
+    link: &mut Link<C, R, W>,
     payload: &[u8],
     window: usize,
     duration: Duration,
 ) -> Result<(u64, Duration)>
 where
+    C: Codec,
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin + Send + 'static,
 {
@@ -212,12 +247,9 @@ where
 }
 
 /// One message under way for `duration`; the round trips in ns, sorted.
-async fn one_by_one<R, W>(
-    link: &mut Link<Newline, R, W>,
-    payload: &[u8],
-    duration: Duration,
-) -> Result<Vec<u32>>
+async fn one_by_one<C, R, W>(link: &mut Link<C, R, W>, payload: &[u8], duration: Duration) -> Result<Vec<u32>>
 where
+    C: Codec,
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin + Send + 'static,
 {

@@ -1,0 +1,206 @@
+//! A link of WebSocket, either role: operations that may be given up after so many polls, over a reader and a writer that
+//! move little or wait, while the peer's frames are whatever the input says. What is received is what the naive decoder
+//! makes of the peer's bytes; what is written are whole frames: the messages that were accepted, in order, and after a
+//! Close frame nothing. Input: role, two bytes for the I/O, one for the high-water mark, the number of operations, these
+//! as pairs, then the peer's bytes.
+#![no_main]
+
+#[path = "../../tests/support/websocket.rs"]
+mod naive;
+
+use std::{
+    future::Future,
+    io::{self, IoSlice},
+    pin::{Pin, pin},
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+};
+
+use framewire::{
+    Frame, Link,
+    codec::{WebSocket, websocket::Role},
+    link::LinkConfig,
+};
+use libfuzzer_sys::fuzz_target;
+use naive::Event;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A small generator: behaviours follow from the input alone.
+struct Dice(u32);
+
+impl Dice {
+    fn roll(&mut self, sides: u32) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 17;
+        self.0 ^= self.0 << 5;
+        self.0 % sides
+    }
+
+    fn size(&mut self) -> usize {
+        let most = [3, 300, 50_000][self.roll(3) as usize];
+        self.roll(most) as usize + 1
+    }
+}
+
+struct Reader(Vec<u8>, usize, Dice);
+
+impl AsyncRead for Reader {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.2.roll(3) == 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let count = self.2.size().min(buffer.remaining()).min(self.0.len() - self.1);
+        buffer.put_slice(&self.0[self.1..self.1 + count]);
+        self.1 += count;
+        Poll::Ready(Ok(()))
+    }
+}
+
+struct Writer(Arc<Mutex<Vec<u8>>>, Dice);
+
+impl AsyncWrite for Writer {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.1.roll(3) == 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let mut most = self.1.size();
+        let mut written = self.0.lock().unwrap();
+        let before = written.len();
+        for slice in slices {
+            let count = most.min(slice.len());
+            written.extend_from_slice(&slice[..count]);
+            most -= count;
+        }
+        Poll::Ready(Ok(written.len() - before))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Polls at most `polls` times, letting the link's own task run in between; `None` when it was given up.
+async fn polled<T>(future: impl Future<Output = T>, polls: u8) -> Option<T> {
+    let mut future = pin!(future);
+    for _ in 0..=polls {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return Some(output);
+        }
+        tokio::task::yield_now().await;
+    }
+    None
+}
+
+async fn drive(input: &[u8]) {
+    let Some((&[role, reads, writes, mark, count], rest)) = input.split_first_chunk::<5>() else { return };
+    let role = if role % 2 == 0 { Role::Server } else { Role::Client };
+    let other = if role == Role::Server { Role::Client } else { Role::Server };
+    let (operations, stream) = rest.split_at(rest.len().min(usize::from(count % 64) * 2));
+    let expected: Vec<Vec<u8>> = naive::decode(stream, role)
+        .into_iter()
+        .filter_map(|event| if let Event::Message(_, message) = event { Some(message) } else { None })
+        .collect();
+
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let reader = Reader(stream.to_vec(), 0, Dice(u32::from(reads) + 1));
+    let writer = Writer(Arc::clone(&written), Dice(u32::from(writes) + 1));
+    let codec =
+        WebSocket::new(role).max_control_frames(usize::MAX).max_fragments(usize::MAX).keep_alive(None);
+    let config = LinkConfig::default().write_high_water(usize::from(mark) * 64 + 1).close(None);
+    let mut link = Link::with_config(codec, reader, writer, config);
+
+    let (mut received, mut messages, mut begun) = (Vec::<Vec<u8>>::new(), Vec::new(), Vec::<u8>::new());
+    let mut open = false;
+    for (index, pair) in operations.chunks_exact(2).enumerate() {
+        let polls = pair[1] % 8;
+        let sizes = [0, 1, 125, 126, 4095, 4096, 65_535, 70_000];
+        let payload = vec![b'a' + (index % 26) as u8; sizes[usize::from(pair[1] / 8) % sizes.len()]];
+        let operation = pair[0] % 8;
+        let more = pair[0] >= 192;
+        if operation >= 3 {
+            link.encoder_mut().set_more(more);
+        }
+        let sent = match operation {
+            0 => {
+                if let Some(Ok(frame)) = polled(link.receive(), polls).await {
+                    received.push(frame.to_vec());
+                }
+                continue;
+            }
+            1 => {
+                if let Some(Ok(lent)) = polled(link.receive_lent(), polls).await {
+                    received.push(lent.to_vec());
+                }
+                continue;
+            }
+            2 => {
+                let _ = polled(link.flush(), polls).await;
+                continue;
+            }
+            3 | 4 => polled(link.send(&payload), polls).await,
+            5 => polled(link.send_frame(Frame::from(payload.clone())), polls).await,
+            6 => {
+                let (one, two) = payload.split_at(payload.len() / 2);
+                polled(link.send_vectored(&[IoSlice::new(one), IoSlice::new(two)]), polls).await
+            }
+            _ => match polled(link.reserve(payload.len()), polls).await {
+                Some(Ok(permit)) => Some(permit.send(&payload)),
+                _ => None,
+            },
+        };
+        if let Some(Ok(())) = sent {
+            begun.extend(payload);
+            open = more;
+            if !open {
+                messages.push(std::mem::take(&mut begun));
+            }
+        }
+    }
+    // The rest comes by itself, and the close leaves with all that was accepted.
+    loop {
+        match link.receive().await {
+            Ok(frame) => received.push(frame.to_vec()),
+            Err(error) if error.is_fatal() => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(received == expected, "{} of {} received", received.len(), expected.len());
+    link.close().await.unwrap();
+    let written = written.lock().unwrap();
+    let events = naive::decode(&written, other);
+    let said: Vec<&Vec<u8>> = events
+        .iter()
+        .filter_map(|event| if let Event::Message(_, message) = event { Some(message) } else { None })
+        .collect();
+    assert!(said.iter().copied().eq(&messages), "not what was accepted, in order");
+    assert!(matches!(events.last(), Some(Event::Closed(_))), "{:?}", events.last());
+    let _unfinished = open;
+    assert!(written.ends_with(&[0x88, 0]) || written.len() >= 4, "a Close frame is the last of all");
+}
+
+fuzz_target!(|input: &[u8]| {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(drive(input));
+});
