@@ -1,11 +1,17 @@
-//! What can be known of a JSON message without building it: its envelope (id, method, where params and result lie).
+//! What can be known of a JSON message: its envelope (id, method, where params and result lie) without building it, all
+//! of it where it lies.
 //!
-//! Uses `scan`, `error`, `limits`; layers, the gateway and the command use it. Allocates nothing.
+//! Uses `scan`, `frame`, `error`, `limits`; layers, the gateway and the command use it. Envelopes allocate nothing;
+//! [`JsonParser`] nothing in the steady state.
 
 mod cursor;
 mod envelope;
 mod members;
+mod parse;
 mod text;
+mod value;
 
 pub use envelope::{Elements, Envelope, EnvelopeError, Id, Kind};
+pub use parse::{JsonParser, ParseError};
 pub use text::RawString;
+pub use value::{Document, Members, Value, Values};
