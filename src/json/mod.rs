@@ -6,12 +6,19 @@
 
 mod cursor;
 mod envelope;
+mod keys;
 mod members;
 mod parse;
+mod streaming;
 mod text;
 mod value;
 
 pub use envelope::{Elements, Envelope, EnvelopeError, Id, Kind};
 pub use parse::{JsonParser, ParseError};
+#[cfg(feature = "link")]
+pub use streaming::StreamingTransport;
+pub use streaming::{
+    BufferStats, ParsedMessage, StreamingConfig, StreamingError, StreamingParser, StreamingStats,
+};
 pub use text::RawString;
 pub use value::{Document, Members, Value, Values};

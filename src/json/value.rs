@@ -141,7 +141,7 @@ impl<'a> Value<'a> {
 
     /// The member `name` of an object: the last of that name, as JavaScript and serde_json have it. Looks at all of them.
     #[must_use]
-    pub fn get(self, name: &str) -> Option<Value<'a>> {
+    pub fn get(self, name: &str) -> Option<Self> {
         self.members().filter(|(key, _)| *key == name).last().map(|(_, value)| value)
     }
 
