@@ -17,6 +17,8 @@ use crate::{Error, Frame, Result, buffer::BufferManager, codec::Kind, transport:
 #[derive(Debug)]
 pub struct StreamingTransport<T> {
     inner: Mutex<Inner<T>>,
+    /// The transport's own, to be lent without a lock.
+    buffers: BufferManager,
 }
 
 #[derive(Debug)]
@@ -62,8 +64,9 @@ impl<T: PollTransport> StreamingTransport<T> {
     /// Puts it on `transport`.
     #[must_use]
     pub fn new(transport: T, config: StreamingConfig) -> Self {
+        let buffers = transport.buffers().clone();
         let inner = Inner { transport, check: Check::new(&config), stats: StreamingStats::new() };
-        Self { inner: Mutex::new(inner) }
+        Self { inner: Mutex::new(inner), buffers }
     }
 
     /// With the default configuration.
@@ -215,6 +218,6 @@ impl<T: PollTransport> PollTransport for StreamingTransport<T> {
     }
 
     fn buffers(&self) -> &BufferManager {
-        BufferManager::shared()
+        &self.buffers
     }
 }
