@@ -9,6 +9,7 @@ use crate::{
 };
 
 /// Least room of a read, in bytes.
+#[cfg(feature = "link")]
 const MIN_READ: usize = 64;
 
 /// Memory that is kept from one message to the next, in bytes.
