@@ -80,6 +80,12 @@ pub enum JsonReason {
     /// The end came too early.
     #[error("ends too early")]
     Incomplete,
+    /// A name that stands twice in an object.
+    #[error("a name stands twice")]
+    Duplicate,
+    /// JSON, but no message of JSON-RPC 2.0.
+    #[error("not JSON-RPC 2.0")]
+    NotJsonRpc,
 }
 
 /// A breach of the framing after which message boundaries are lost: the connection has to end.

@@ -160,6 +160,13 @@ impl Frame {
         }
     }
 
+    /// The bytes and [`BLOCK_PADDING`](crate::limits::BLOCK_PADDING) more behind them, to write to, when this frame alone
+    /// holds the block they lie in.
+    #[cfg(feature = "json")]
+    pub(crate) fn padded_mut(&mut self) -> Option<&mut [u8]> {
+        self.slice.as_mut()?.as_mut_padded()
+    }
+
     /// A frame with the same bytes that pins no pooled block: copies when this one does.
     #[must_use]
     pub fn detach(&self) -> Self {

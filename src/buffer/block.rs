@@ -429,6 +429,22 @@ impl BlockSlice {
         Some(unsafe { self.block.write(start..start + len) })
     }
 
+    /// The bytes and the [`BLOCK_PADDING`] behind them, to write to, when [`is_unique`](Self::is_unique). What the padding
+    /// holds is of no meaning, before and after.
+    #[cfg(feature = "json")]
+    pub(crate) fn as_mut_padded(&mut self) -> Option<&mut [u8]> {
+        if !self.is_unique() {
+            return None;
+        }
+        let (start, len) = (self.span.start(), self.span.len());
+        // Of any block: `layout` puts the padding between the capacity and the header.
+        assert!(start + len <= self.block.capacity(), "a slice lies within its block");
+        // SAFETY: this is the only handle, borrowed mutably, so nobody else reads or writes any byte of the block, whatever
+        // lies behind the slice. The slice ends within the capacity, behind which the padding stands, of the same
+        // allocation and initialised with it; the header begins behind both.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.block.data().add(start), len + BLOCK_PADDING) })
+    }
+
     /// Bytes of the whole block that this slice keeps from its pool; 0 when it is of no pool.
     pub(crate) fn pinned(&self) -> usize {
         if self.block.home().is_some() { self.block.capacity() } else { 0 }
@@ -453,6 +469,27 @@ mod tests {
             // SAFETY: this is what is tested: the padding belongs to the allocation and is initialised.
             assert_eq!(unsafe { std::slice::from_raw_parts(end, BLOCK_PADDING) }, [0; BLOCK_PADDING]);
         }
+    }
+
+    /// The padding may be written to the last byte, and the header behind it is as before. The address sanitizer watches.
+    #[cfg(feature = "json")]
+    #[test]
+    fn padding_is_writable_by_the_sole_handle() {
+        for (capacity, range) in [(0, 0..0), (1, 0..1), (64, 3..64), (4096, 4096..4096), (100_000, 1..99_999)]
+        {
+            let block = Block::allocate(capacity, 7, None).unwrap();
+            // SAFETY: nobody writes but through the slice.
+            let mut slice = unsafe { BlockSlice::new(block, range.clone()) };
+            let other = slice.slice(0..0);
+            assert!(slice.as_mut_padded().is_none(), "shared");
+            drop(other);
+            let padded = slice.as_mut_padded().unwrap();
+            assert_eq!(padded.len(), range.len() + BLOCK_PADDING);
+            padded.fill(0xAA);
+            assert_eq!((slice.block.capacity(), slice.block.header().class), (capacity, 7));
+            assert!(slice.is_unique() && slice.as_slice().iter().all(|byte| *byte == 0xAA));
+        }
+        assert!(BlockSlice::foreign(Bytes::from_static(b"1")).as_mut_padded().is_none());
     }
 
     #[test]

@@ -9,13 +9,18 @@ use std::{
 };
 
 use clap::Args;
-use framewire::{Error, gateway::Direction};
+use framewire::{
+    Error,
+    gateway::Direction,
+    json::{Envelope, Id, Kind},
+};
 
 use super::{bridge, exit::Failure, log};
 
 /// Watch the messages between two endpoints
 ///
-/// A bridge that prints each message: when, on which connection, which way, how large, and its first bytes, escaped.
+/// A bridge that prints each message: when, on which connection, which way, how large, its kind, method and id, and its
+/// first bytes, escaped.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -61,30 +66,81 @@ pub(crate) struct Tap {
 impl Tap {
     /// Shows one message.
     pub(crate) fn message(&self, connection: u64, direction: Direction, payload: &[u8]) {
-        self.line(connection, direction, Some(payload.len()), &log::preview(payload, self.preview));
+        // Read from outside: what is no message has no envelope and is shown as it is.
+        let envelope = Envelope::peek(payload).ok();
+        let text = log::preview(payload, self.preview);
+        self.line(connection, direction, Some(payload.len()), envelope.as_ref(), &text);
     }
 
     /// Shows that one was left out.
     pub(crate) fn dropped(&self, connection: u64, direction: Direction, error: &Error) {
-        self.line(connection, direction, None, &format!("dropped: {error}"));
+        self.line(connection, direction, None, None, &format!("dropped: {error}"));
     }
 
-    fn line(&self, connection: u64, direction: Direction, size: Option<usize>, text: &str) {
+    fn line(
+        &self,
+        connection: u64,
+        direction: Direction,
+        size: Option<usize>,
+        envelope: Option<&Envelope<'_>>,
+        text: &str,
+    ) {
         let at = self.start.elapsed().as_secs_f64();
         let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
         // A screen that is gone must not end the connection.
         let _ = if self.json {
             let way = if direction == Direction::ToBackend { "to_backend" } else { "to_client" };
             let key = if size.is_some() { "preview" } else { "fault" };
-            let line = serde_json::json!({
+            let mut line = serde_json::json!({
                 "seconds": (at * 1e6).round() / 1e6, "connection": connection, "way": way, "size": size, key: text,
             });
+            if let (Some(line), Some(envelope)) = (line.as_object_mut(), envelope) {
+                line.insert("kind".to_owned(), kind(envelope).into());
+                line.insert("id".to_owned(), id(envelope).into());
+                line.insert("method".to_owned(), method(envelope).into());
+            }
             writeln!(output, "{line}")
         } else {
             let arrow = if direction == Direction::ToBackend { "-->" } else { "<--" };
             let size = size.map_or("-".to_owned(), |size| size.to_string());
-            writeln!(output, "{at:11.6} #{connection} {arrow} {size:>7} {text}")
+            let mut about = String::new();
+            if let Some(envelope) = envelope {
+                about.push_str(kind(envelope));
+                for part in
+                    [method(envelope), id(envelope).map(|id| format!("id={id}"))].into_iter().flatten()
+                {
+                    about.push(' ');
+                    about.push_str(&part);
+                }
+                about.push(' ');
+            }
+            writeln!(output, "{at:11.6} #{connection} {arrow} {size:>7} {about}{text}")
         };
         let _ = output.flush();
     }
+}
+
+/// Bytes of an id or method to show: both come from a peer.
+const SHOWN: usize = 64;
+
+fn kind(envelope: &Envelope<'_>) -> &'static str {
+    match envelope.kind() {
+        Kind::Request => "request",
+        Kind::Notification => "notification",
+        Kind::Response => "response",
+        Kind::Error => "error",
+        Kind::Batch => "batch",
+        _ => "other",
+    }
+}
+
+fn id(envelope: &Envelope<'_>) -> Option<String> {
+    match envelope.id() {
+        Id::Absent => None,
+        _ => envelope.raw_id().map(|id| log::preview(id, SHOWN)),
+    }
+}
+
+fn method(envelope: &Envelope<'_>) -> Option<String> {
+    envelope.method().map(|method| log::preview(method.raw(), SHOWN))
 }

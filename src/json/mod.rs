@@ -1,11 +1,24 @@
-//! What can be known of a JSON message without building it: its envelope (id, method, where params and result lie).
+//! What can be known of a JSON message: its envelope (id, method, where params and result lie) without building it, all
+//! of it where it lies.
 //!
-//! Uses `scan`, `error`, `limits`; layers, the gateway and the command use it. Allocates nothing.
+//! Uses `scan`, `frame`, `error`, `limits`; layers, the gateway and the command use it. Envelopes allocate nothing;
+//! [`JsonParser`] nothing in the steady state.
 
 mod cursor;
 mod envelope;
+mod keys;
 mod members;
+mod parse;
+mod streaming;
 mod text;
+mod value;
 
 pub use envelope::{Elements, Envelope, EnvelopeError, Id, Kind};
+pub use parse::{JsonParser, ParseError};
+#[cfg(feature = "link")]
+pub use streaming::StreamingTransport;
+pub use streaming::{
+    BufferStats, ParsedMessage, StreamingConfig, StreamingError, StreamingParser, StreamingStats,
+};
 pub use text::RawString;
+pub use value::{Document, Members, Value, Values};

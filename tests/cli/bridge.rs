@@ -399,6 +399,15 @@ fn tap_shows_what_passes_escaped_and_cut() {
     assert_eq!((&lines[0]["way"], &lines[1]["way"]), (&"to_backend".into(), &"to_client".into()));
     assert_eq!(lines[0]["size"], 42);
     assert_eq!(lines[0]["preview"], "\\u{1b}[2J hello, this is …");
+    assert_eq!(lines[0].get("kind"), None, "no JSON has no envelope");
+    client.send(b"{\"jsonrpc\":\"2.0\",\"id\":\"a\",\"method\":\"tools/call\"}\n");
+    client.line();
+    let shown = std::fs::read_to_string(&file).unwrap();
+    let line: serde_json::Value = serde_json::from_str(shown.lines().nth(2).unwrap()).unwrap();
+    assert_eq!(
+        (&line["kind"], &line["id"], &line["method"]),
+        (&"request".into(), &"\"a\"".into(), &"tools/call".into())
+    );
 }
 
 #[test]
