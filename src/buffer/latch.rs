@@ -45,19 +45,23 @@ impl<T> Latch<T> {
         LatchGuard { latch: self }
     }
 
+    /// The value, if nobody else holds the latch.
+    #[inline]
+    pub fn try_lock(&self) -> Option<LatchGuard<'_, T>> {
+        (!self.held.swap(true, Ordering::Acquire)).then(|| LatchGuard { latch: self })
+    }
+
     #[cold]
     #[inline(never)]
     fn wait(&self) {
         let mut looks = 0;
         loop {
             // Looking does not take the line away from the holder, as another swap would.
-            while self.held.load(Ordering::Relaxed) {
-                looks += 1;
-                pause(looks < SPINS);
-            }
-            if !self.held.swap(true, Ordering::Acquire) {
+            if !self.held.load(Ordering::Relaxed) && !self.held.swap(true, Ordering::Acquire) {
                 return;
             }
+            looks += 1;
+            pause(looks < SPINS);
         }
     }
 }
