@@ -39,16 +39,21 @@ impl<T> Latch<T> {
     /// Waits until nobody else holds the latch. Taking it twice on one thread never ends.
     #[inline]
     pub fn lock(&self) -> LatchGuard<'_, T> {
-        if self.held.swap(true, Ordering::Acquire) {
+        if !self.take() {
             self.wait();
         }
         LatchGuard { latch: self }
     }
 
+    #[inline]
+    fn take(&self) -> bool {
+        self.held.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
     /// The value, if nobody else holds the latch.
     #[inline]
     pub fn try_lock(&self) -> Option<LatchGuard<'_, T>> {
-        (!self.held.swap(true, Ordering::Acquire)).then(|| LatchGuard { latch: self })
+        self.take().then(|| LatchGuard { latch: self })
     }
 
     #[cold]
@@ -56,8 +61,8 @@ impl<T> Latch<T> {
     fn wait(&self) {
         let mut looks = 0;
         loop {
-            // Looking does not take the line away from the holder, as another swap would.
-            if !self.held.load(Ordering::Relaxed) && !self.held.swap(true, Ordering::Acquire) {
+            // Looking does not take the line away from the holder, as another try would.
+            if !self.held.load(Ordering::Relaxed) && self.take() {
                 return;
             }
             looks += 1;
