@@ -51,6 +51,9 @@ fn a_server_keeps_each_rule() {
         ("HTTP/2.0", with("HTTP/1.1", "HTTP/2.0"), 400),
         ("no version", with(" HTTP/1.1", ""), 400),
         ("no target", with("/chat ", ""), 400),
+        ("target that is not ASCII", with("/chat", "/ch\u{e4}t"), 400),
+        ("target that is no path", with("/chat", "chat"), 400),
+        ("target that is a star", with("/chat", "*"), 400),
         // item 4
         ("no Host", with("Host: server.example.com\r\n", ""), 400),
         ("doubled Host", with("Upgrade: w", "Host: server.example.com\r\nUpgrade: w"), 400),

@@ -236,6 +236,12 @@ impl Server {
         if version < 1 {
             return Err(with(505, "the HTTP version is below 1.1", "RFC 6455 §4.1, item 2"));
         }
+        // Origin form, or absolute form (RFC 6455 §4.1, item 2; RFC 9112 §3.2); httparse lets any UTF-8 pass.
+        if !(target.starts_with('/') || target.contains("://"))
+            || !target.bytes().all(|byte| byte.is_ascii_graphic())
+        {
+            return Err(bad("malformed request target", "RFC 9112 §3.2"));
+        }
         let host = fields.one("host", "Host is doubled", "RFC 9112 §3.2")?;
         let host = host.filter(|host| !host.is_empty() && !host.contains([' ', '\t', ',', '/', '@']));
         let host = host.ok_or(bad("Host is missing or malformed", "RFC 6455 §4.1, item 4"))?;
