@@ -198,6 +198,8 @@ class Rig:
                 peer = processes.listening(peer, port)
                 ours = processes.start(self.ours_to(f"ws://127.0.0.1:{port}/"))
             processes.said("connected")
+            # The peer has yet to see that the handshake is done.
+            time.sleep(0.5)
             ours.send_signal(signal.SIGTERM)
             ends(peer, "the peer", GONE_LIMIT)
             ends(ours, "the command", GONE_LIMIT)
