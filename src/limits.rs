@@ -15,6 +15,13 @@ pub const MAX_MESSAGE_SIZE: usize = 16 * 1024 * 1024;
 /// LSP clients send one or two headers of less than 100 bytes; 4 KiB leaves room and bounds a trickled head.
 pub const MAX_HEAD_SIZE: usize = 4 * 1024;
 
+/// Bytes that a server-sent event may take on the wire beyond the largest payload: 64 KiB, which is names of fields for
+/// ten thousand data lines, or as many short comments.
+pub const MAX_EVENT_OVERHEAD: usize = 64 * 1024;
+
+/// Blank lines in a row in a stream of server-sent events that are one fault. Real servers write one between two events.
+pub const MAX_BLANK_LINES: usize = 1024;
+
 /// Fragments of one WebSocket message. What a message of many costs in memory is bounded by its size; Autobahn sends 4 MiB
 /// in pieces of 64 bytes.
 pub const MAX_FRAGMENTS: usize = 128 * 1024;

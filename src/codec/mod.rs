@@ -151,6 +151,7 @@ mod content_length;
 mod json;
 mod length_prefix;
 mod newline;
+mod sse;
 #[cfg(feature = "tokio-util")]
 mod tokio_util;
 #[cfg(feature = "websocket")]
@@ -162,6 +163,7 @@ pub use content_length::{ContentLength, ContentLengthDecoder, ContentLengthEncod
 pub use json::{JsonValues, JsonValuesDecoder, JsonValuesEncoder};
 pub use length_prefix::{Endian, LengthPrefix, LengthPrefixDecoder, LengthPrefixEncoder};
 pub use newline::{Embedded, Newline, NewlineDecoder, NewlineEncoder, Unterminated};
+pub use sse::{Event, Sse, SseDecoder, SseEncoder};
 #[cfg(feature = "websocket")]
 pub use websocket::{WebSocket, WebSocketDecoder, WebSocketEncoder};
 pub use whole::{Whole, WholeDecoder, WholeEncoder};

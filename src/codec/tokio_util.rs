@@ -15,8 +15,8 @@ use tokio_util::codec::{Decoder, Encoder};
 
 use super::{
     ContentLength, ContentLengthDecoder, ContentLengthEncoder, Decode, Encode, LengthPrefix,
-    LengthPrefixDecoder, LengthPrefixEncoder, Newline, NewlineDecoder, NewlineEncoder, Step, Whole,
-    WholeDecoder, WholeEncoder,
+    LengthPrefixDecoder, LengthPrefixEncoder, Newline, NewlineDecoder, NewlineEncoder, Sse, SseDecoder,
+    SseEncoder, Step, Whole, WholeDecoder, WholeEncoder,
 };
 #[cfg(feature = "websocket")]
 use super::{WebSocket, WebSocketDecoder, WebSocketEncoder};
@@ -115,13 +115,13 @@ macro_rules! encoder {
 }
 
 decoder!(Newline, NewlineDecoder, LengthPrefix, LengthPrefixDecoder, ContentLength, ContentLengthDecoder);
-decoder!(Whole, WholeDecoder);
+decoder!(Whole, WholeDecoder, Sse, SseDecoder);
 #[cfg(feature = "websocket")]
 decoder!(WebSocket, WebSocketDecoder);
 #[cfg(feature = "websocket")]
 encoder!(WebSocket, WebSocketEncoder);
 encoder!(Newline, NewlineEncoder, LengthPrefix, LengthPrefixEncoder, ContentLength, ContentLengthEncoder);
-encoder!(Whole, WholeEncoder);
+encoder!(Whole, WholeEncoder, Sse, SseEncoder);
 #[cfg(feature = "json")]
 decoder!(super::JsonValues, super::JsonValuesDecoder);
 #[cfg(feature = "json")]
