@@ -2,8 +2,19 @@
 //!
 //! Uses `link` and below; the command uses it. It logs nothing itself: an [`Observer`] is told.
 
+mod backend;
 mod bridge;
 mod echo;
+#[cfg(feature = "json")]
+mod era;
+mod fanout;
+#[cfg(feature = "json")]
+mod hub;
+#[cfg(feature = "json")]
+mod splice;
+#[cfg(feature = "json")]
+mod supervisor;
 
+pub use backend::{Backend, Opening};
 pub use bridge::{Bridge, Direction, Observer, Passed, Report, Silent};
 pub use echo::echo;

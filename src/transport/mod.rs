@@ -29,12 +29,15 @@ mod adapter;
 #[cfg(all(feature = "net", unix))]
 mod child;
 mod error;
+#[cfg(feature = "http")]
+pub mod http;
 #[cfg(feature = "link")]
 mod memory;
 #[cfg(feature = "link")]
 mod mock;
 #[cfg(feature = "link")]
 mod poll;
+mod revision;
 #[cfg(feature = "rmcp")]
 mod rmcp;
 #[cfg(feature = "net")]
@@ -59,6 +62,7 @@ pub use memory::MemoryTransport;
 pub use mock::MockTransport;
 #[cfg(feature = "link")]
 pub use poll::{PollTransport, Transport, ZeroCopyTransport};
+pub use revision::{Revision, UnknownRevision};
 #[cfg(feature = "rmcp")]
 pub use rmcp::{RmcpTransport, TransportAdapterFramewire};
 #[cfg(feature = "net")]

@@ -1,0 +1,1 @@
+//! Translation between clients and servers of the stateless revision and those with sessions.

@@ -1,0 +1,1 @@
+//! Many clients on one backend, or on a few.

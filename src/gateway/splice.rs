@@ -1,0 +1,1 @@
+//! The bytes that tie messages together, ids and what refers to them, exchanged in place.

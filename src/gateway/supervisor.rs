@@ -1,0 +1,1 @@
+//! A backend that is opened again when it dies.

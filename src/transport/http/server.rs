@@ -1,0 +1,1 @@
+//! The server: each session that a client opens is a transport.
