@@ -10,13 +10,14 @@
 //! unix:PATH                  a Unix socket; % ? and control characters in the path are written %XX
 //! unix:@NAME                 an abstract one, which is in no file system (Linux)
 //! ws://HOST:PORT/PATH        WebSocket; wss:// over TLS, ws+unix:SOCKET[:/PATH] on a Unix socket
+//! http://HOST:PORT/PATH      MCP over HTTP; https:// over TLS, http+unix:SOCKET[:/PATH] on a Unix socket
 //! demo:                      a small MCP server inside this program
 //! echo:                      sends each message back
 //! ```
 //!
 //! Options follow a `?`, separated by `&`: `tcp://localhost:9110?framing=length&max-message-size=1MiB`. Those of `exec`
 //! stand before its colon, `exec?framing=length:COMMAND ARGS`, because a question mark may be part of any command. Those
-//! of a WebSocket follow a `#`, because the query is its server's: `wss://example.com/mcp?user=1#ca=ca.pem`.
+//! of a URL (WebSocket, HTTP) follow a `#`, because the query is its server's: `wss://example.com/mcp?user=1#ca=ca.pem`.
 
 use std::{
     ffi::OsString,
@@ -37,7 +38,7 @@ pub use error::EndpointError;
 pub use size::{Size, SizeError};
 use suggestion::{did_you_mean, nearest, no_scheme, shown, unknown_scheme};
 pub use tls::TlsAddress;
-pub use url::{Place, Url};
+pub use url::{Place, Protocol, Url};
 
 /// One end of a connection: where it is and how its bytes are cut into messages.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -82,6 +83,13 @@ pub enum Address {
     ),
     /// A WebSocket, with what its options say about TLS (`wss`).
     WebSocket(
+        /// Where.
+        Box<Url>,
+        /// How it is made safe; its host and port are the URL's.
+        Box<TlsAddress>,
+    ),
+    /// MCP over HTTP, with what its options say about TLS (`https`).
+    Http(
         /// Where.
         Box<Url>,
         /// How it is made safe; its host and port are the URL's.
@@ -159,7 +167,7 @@ impl Endpoint {
         Self { address, framing: None, max_message_size: None }
     }
 
-    /// The scheme: `stdio`, `exec`, `tcp`, `tls`, `unix`, `demo` or `echo`.
+    /// The scheme: `stdio`, `exec`, `tcp`, `tls`, `unix`, `demo`, `echo` or that of the URL.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
         match &self.address {
@@ -168,7 +176,7 @@ impl Endpoint {
             Address::Tcp { .. } => "tcp",
             Address::Tls(_) => "tls",
             Address::Unix(_) => "unix",
-            Address::WebSocket(url, _) => url.scheme(),
+            Address::WebSocket(url, _) | Address::Http(url, _) => url.scheme(),
             Address::Demo => "demo",
             Address::Echo => "echo",
         }
@@ -179,7 +187,7 @@ impl Endpoint {
         match &mut self.address {
             Address::Tcp { port, .. } => *port = number,
             Address::Tls(address) => address.port = number,
-            Address::WebSocket(url, address) => {
+            Address::WebSocket(url, address) | Address::Http(url, address) => {
                 url.set_port(number);
                 address.port = number;
             }
@@ -198,7 +206,7 @@ impl Endpoint {
             options.push_str("max-message-size=");
             options.push_str(&Size(size).to_string());
         }
-        if let Address::Tls(tls) | Address::WebSocket(_, tls) = &self.address {
+        if let Address::Tls(tls) | Address::WebSocket(_, tls) | Address::Http(_, tls) = &self.address {
             for (name, value) in tls.typed() {
                 options.push(if options.is_empty() { '?' } else { '&' });
                 options.push_str(&format!("{name}={value}"));
@@ -216,7 +224,10 @@ impl Endpoint {
                     return Err(EndpointError::RepeatedOption { option: "framing" });
                 }
                 "framing"
-                    if matches!(self.address, Address::Demo | Address::Echo | Address::WebSocket(..)) =>
+                    if matches!(
+                        self.address,
+                        Address::Demo | Address::Echo | Address::WebSocket(..) | Address::Http(..)
+                    ) =>
                 {
                     return Err(EndpointError::FramingOnWhole { scheme: self.scheme() });
                 }
@@ -230,7 +241,9 @@ impl Endpoint {
                 },
                 _ => match &mut self.address {
                     Address::Tls(tls) => tls.option(name, value, &mut seen)?,
-                    Address::WebSocket(url, tls) if url.scheme() == "wss" => {
+                    Address::WebSocket(url, tls) | Address::Http(url, tls)
+                        if matches!(url.place, Place::Tcp { secure: true, .. }) =>
+                    {
                         tls.option(name, value, &mut seen)?
                     }
                     _ => {
@@ -243,7 +256,7 @@ impl Endpoint {
                 },
             }
         }
-        if let Address::Tls(tls) | Address::WebSocket(_, tls) = &self.address {
+        if let Address::Tls(tls) | Address::WebSocket(_, tls) | Address::Http(_, tls) = &self.address {
             tls.check()?;
         }
         Ok(self)
@@ -265,8 +278,8 @@ impl FromStr for Endpoint {
         if head == "exec" {
             return Ok(Self::new(Address::Exec(command(rest)?)));
         }
-        if matches!(head, "ws" | "wss" | "ws+unix") {
-            // The query is the server's: options stand behind a '#', which a WebSocket URL has no other use for.
+        if matches!(head, "ws" | "wss" | "ws+unix" | "http" | "https" | "http+unix") {
+            // The query is the server's: options stand behind a '#', which the request has no other use for.
             let (url, options) =
                 text.split_once('#').map_or((text, None), |(url, options)| (url, Some(options)));
             let url: Url = url.parse()?;
@@ -274,7 +287,11 @@ impl FromStr for Endpoint {
                 Place::Tcp { host, port, .. } => TlsAddress::new(host, *port),
                 Place::Unix(_) => TlsAddress::default(),
             };
-            let endpoint = Self::new(Address::WebSocket(Box::new(url), Box::new(tls)));
+            let (protocol, url, tls) = (url.protocol, Box::new(url), Box::new(tls));
+            let endpoint = Self::new(match protocol {
+                Protocol::WebSocket => Address::WebSocket(url, tls),
+                Protocol::Http => Address::Http(url, tls),
+            });
             return options.map_or(Ok(endpoint.clone()), |options| endpoint.parse_options(options));
         }
         let (body, options) = match rest.split_once('?') {
@@ -318,7 +335,9 @@ impl fmt::Display for Endpoint {
             Address::Tcp { host, port } => write_host(f, "tcp", host, *port, &options),
             Address::Tls(tls) => write_host(f, "tls", &tls.host, tls.port, &options),
             Address::Unix(path) => write!(f, "unix:{}{options}", escaped(path)),
-            Address::WebSocket(url, _) => write!(f, "{url}{}", options.replacen('?', "#", 1)),
+            Address::WebSocket(url, _) | Address::Http(url, _) => {
+                write!(f, "{url}{}", options.replacen('?', "#", 1))
+            }
         }
     }
 }

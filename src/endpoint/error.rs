@@ -8,7 +8,7 @@ use super::SizeError;
 pub enum EndpointError {
     /// The text is empty.
     #[error(
-        "an endpoint is needed: stdio:, exec:COMMAND, tcp://HOST:PORT, tls://HOST:PORT, unix:PATH, ws://HOST:PORT, demo: or echo:"
+        "an endpoint is needed: stdio:, exec:COMMAND, tcp://HOST:PORT, tls://HOST:PORT, unix:PATH, ws://HOST:PORT, http://HOST:PORT, demo: or echo:"
     )]
     Empty,
     /// No scheme stands before a colon.
@@ -21,7 +21,7 @@ pub enum EndpointError {
     },
     /// The scheme is none that is known.
     #[error(
-        "unknown scheme '{scheme}' (known: stdio, exec, tcp, tls, unix, ws, wss, ws+unix, demo, echo){hint}"
+        "unknown scheme '{scheme}' (known: stdio, exec, tcp, tls, unix, ws, wss, ws+unix, http, https, http+unix, demo, echo){hint}"
     )]
     UnknownScheme {
         /// The scheme.
@@ -29,8 +29,8 @@ pub enum EndpointError {
         /// What was probably meant, ready to be appended.
         hint: String,
     },
-    /// A WebSocket URL that is none.
-    #[error("'{url}' is no WebSocket URL: {reason}")]
+    /// A URL that is none.
+    #[error("'{url}' is no URL that can be used here: {reason}")]
     BadUrl {
         /// The URL.
         url: String,
@@ -39,7 +39,7 @@ pub enum EndpointError {
     },
     /// The scheme is reserved for a transport that this version does not have.
     #[error(
-        "'{scheme}' is reserved but not built into this version (there are stdio, exec, tcp, tls, unix, ws, wss, ws+unix, demo and echo)"
+        "'{scheme}' is reserved but not built into this version (there are stdio, exec, tcp, tls, unix, ws, wss, ws+unix, http, https, http+unix, demo and echo)"
     )]
     NotBuiltIn {
         /// The scheme.

@@ -2,11 +2,24 @@
 
 use super::{EndpointError, tcp};
 
-const SCHEMES: [&str; 10] = ["stdio", "exec", "tcp", "tls", "unix", "ws", "wss", "ws+unix", "demo", "echo"];
+const SCHEMES: [&str; 13] = [
+    "stdio",
+    "exec",
+    "tcp",
+    "tls",
+    "unix",
+    "ws",
+    "wss",
+    "ws+unix",
+    "http",
+    "https",
+    "http+unix",
+    "demo",
+    "echo",
+];
 
 /// Schemes that are named in the design and not built yet, so that they get an honest answer.
-const RESERVED: [&str; 10] =
-    ["http", "https", "http+unix", "nats", "mqtt", "redis", "amqp", "kafka", "sqs", "quic"];
+const RESERVED: [&str; 7] = ["nats", "mqtt", "redis", "amqp", "kafka", "sqs", "quic"];
 
 /// The error for a text without a scheme.
 pub(super) fn no_scheme(text: &str) -> EndpointError {
@@ -16,8 +29,8 @@ pub(super) fn no_scheme(text: &str) -> EndpointError {
         match text {
             "tcp" => ": did you mean tcp://HOST:PORT?".to_owned(),
             "tls" => ": did you mean tls://HOST:PORT?".to_owned(),
-            "ws" | "wss" => format!(": did you mean {text}://HOST:PORT/PATH?"),
-            "ws+unix" => ": did you mean ws+unix:PATH?".to_owned(),
+            "ws" | "wss" | "http" | "https" => format!(": did you mean {text}://HOST:PORT/PATH?"),
+            "ws+unix" | "http+unix" => format!(": did you mean {text}:PATH?"),
             "unix" => ": did you mean unix:PATH?".to_owned(),
             "exec" => ": did you mean exec:COMMAND ARGS?".to_owned(),
             _ => format!(": did you mean {text}:?"),

@@ -1,15 +1,28 @@
-//! [`Url`]: where a WebSocket is.
+//! [`Url`]: where a WebSocket is, or what speaks HTTP.
 //!
-//! `ws://HOST[:PORT][/PATH][?QUERY]`, `wss://…` over TLS (RFC 6455 §3), and `ws+unix:SOCKET[:PATH]`.
+//! `ws://HOST[:PORT][/PATH][?QUERY]`, `wss://…` over TLS (RFC 6455 §3), `ws+unix:SOCKET[:PATH]`; and the same with
+//! `http`, `https` and `http+unix` (RFC 9110 §4.2).
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use super::{EndpointError, path_bytes, shown, unescaped};
 
-/// What a WebSocket URL names.
+/// What is spoken at a [`Url`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// WebSocket.
+    WebSocket,
+    /// HTTP.
+    Http,
+}
+
+/// What a URL names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Url {
+    /// What is spoken there.
+    pub protocol: Protocol,
     /// Where the socket is.
     pub place: Place,
     /// What stands in the `Host` header.
@@ -28,7 +41,7 @@ pub enum Place {
         host: String,
         /// Port.
         port: u16,
-        /// Whether it speaks TLS (`wss`).
+        /// Whether it speaks TLS (`wss`, `https`).
         secure: bool,
     },
     /// The path of a Unix socket.
@@ -36,18 +49,25 @@ pub enum Place {
 }
 
 impl Url {
-    /// The scheme: `ws`, `wss` or `ws+unix`.
+    /// The scheme: `ws`, `wss`, `ws+unix`, `http`, `https` or `http+unix`.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
-        match self.place {
-            Place::Tcp { secure: true, .. } => "wss",
-            Place::Tcp { .. } => "ws",
-            Place::Unix(_) => "ws+unix",
+        match (self.protocol, &self.place) {
+            (Protocol::WebSocket, Place::Tcp { secure: true, .. }) => "wss",
+            (Protocol::WebSocket, Place::Tcp { .. }) => "ws",
+            (Protocol::WebSocket, Place::Unix(_)) => "ws+unix",
+            (Protocol::Http, Place::Tcp { secure: true, .. }) => "https",
+            (Protocol::Http, Place::Tcp { .. }) => "http",
+            (Protocol::Http, Place::Unix(_)) => "http+unix",
         }
     }
-}
 
-impl Url {
+    /// Path of the request, without its query.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.target.split_once('?').map_or(&*self.target, |(path, _)| path)
+    }
+
     pub(super) fn set_port(&mut self, number: u16) {
         let Place::Tcp { host, port, .. } = &mut self.place else { return };
         *port = number;
@@ -62,12 +82,14 @@ impl FromStr for Url {
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         let wrong = |reason| EndpointError::BadUrl { url: shown(text), reason };
         if text.contains('#') {
-            return Err(wrong("a fragment has no meaning in it (RFC 6455 §3)"));
+            return Err(wrong("a fragment has no meaning in it"));
         }
         if text.bytes().any(|byte| !byte.is_ascii_graphic()) {
             return Err(wrong("blanks, control characters and what is not ASCII are written %XX"));
         }
-        if let Some(rest) = text.strip_prefix("ws+unix:") {
+        let (scheme, rest) = text.split_once(':').unwrap_or_default();
+        let protocol = if scheme.starts_with("ws") { Protocol::WebSocket } else { Protocol::Http };
+        if matches!(scheme, "ws+unix" | "http+unix") {
             let (path, target) = match rest.find(':') {
                 Some(at) => (rest.get(..at), rest.get(at + 1..)),
                 None => (Some(rest), None),
@@ -75,14 +97,21 @@ impl FromStr for Url {
             let (path, target) = (path.unwrap_or_default(), target.unwrap_or("/"));
             let path = unescaped(path.strip_prefix("//").unwrap_or(path))?;
             if path.as_os_str().is_empty() || !target.starts_with('/') {
-                return Err(wrong("ws+unix:SOCKET or ws+unix:SOCKET:/PATH is needed"));
+                return Err(wrong(
+                    "ws+unix:SOCKET or ws+unix:SOCKET:/PATH is needed, or the same with http+unix",
+                ));
             }
-            return Ok(Self { place: Place::Unix(path), host: "localhost".into(), target: target.into() });
+            return Ok(Self {
+                protocol,
+                place: Place::Unix(path),
+                host: "localhost".into(),
+                target: target.into(),
+            });
         }
-        let (secure, rest) = match (text.strip_prefix("ws://"), text.strip_prefix("wss://")) {
-            (Some(rest), _) => (false, rest),
-            (_, Some(rest)) => (true, rest),
-            _ => return Err(wrong("ws://HOST:PORT/PATH, wss://HOST:PORT/PATH or ws+unix:SOCKET is needed")),
+        let secure = matches!(scheme, "wss" | "https");
+        let rest = match rest.strip_prefix("//") {
+            Some(rest) if matches!(scheme, "ws" | "wss" | "http" | "https") => rest,
+            _ => return Err(wrong("ws, wss, http or https and ://HOST:PORT/PATH is needed")),
         };
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at_checked(end).unwrap_or((rest, ""));
@@ -105,6 +134,7 @@ impl FromStr for Url {
         }
         let slash = if target.starts_with('/') { "" } else { "/" };
         Ok(Self {
+            protocol,
             place: Place::Tcp { host: bare.into(), port, secure },
             host: authority.into(),
             target: format!("{slash}{target}"),
@@ -117,7 +147,7 @@ impl fmt::Display for Url {
         match &self.place {
             Place::Tcp { .. } => write!(f, "{}://{}{}", self.scheme(), self.host, self.target),
             Place::Unix(path) => {
-                write!(f, "ws+unix:")?;
+                write!(f, "{}:", self.scheme())?;
                 for byte in path_bytes(path) {
                     match byte {
                         b':' | b'%' | b'#' => write!(f, "%{byte:02X}")?,
@@ -147,6 +177,9 @@ mod tests {
             ),
             ("wss://h?x", "h", "/?x", "wss://h/?x"),
             ("ws://[::1]:80/a", "[::1]:80", "/a", "ws://[::1]:80/a"),
+            ("http://127.0.0.1:8080/mcp", "127.0.0.1:8080", "/mcp", "http://127.0.0.1:8080/mcp"),
+            ("https://h?x", "h", "/?x", "https://h/?x"),
+            ("http+unix:/run/x:/mcp", "localhost", "/mcp", "http+unix:/run/x:/mcp"),
             ("ws+unix:/run/x", "localhost", "/", "ws+unix:/run/x"),
             ("ws+unix:///run/x%3a:/p", "localhost", "/p", "ws+unix:/run/x%3A:/p"),
         ] {
@@ -158,8 +191,21 @@ mod tests {
             "wss://h".parse::<Url>().unwrap().place,
             Place::Tcp { host: "h".into(), port: 443, secure: true }
         );
+        for (text, protocol, scheme) in [
+            ("ws://h", Protocol::WebSocket, "ws"),
+            ("wss://h", Protocol::WebSocket, "wss"),
+            ("ws+unix:h", Protocol::WebSocket, "ws+unix"),
+            ("http://h", Protocol::Http, "http"),
+            ("https://h", Protocol::Http, "https"),
+            ("http+unix:h", Protocol::Http, "http+unix"),
+        ] {
+            let url: Url = text.parse().unwrap();
+            assert_eq!((url.protocol, url.scheme()), (protocol, scheme));
+        }
         for bad in [
-            "http://h",
+            "wsx://h",
+            "httpss://h",
+            "h",
             "ws://",
             "ws://:80",
             "ws://h:x",

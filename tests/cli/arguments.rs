@@ -20,7 +20,7 @@ fn a_wrong_command_line_says_what_was_meant() {
             &["bridge", "--listen", "127.0.0.1:9110", "--connect", "demo:"],
             "did you mean tcp://127.0.0.1:9110?",
         ),
-        (&["bridge", "--listen", "http://h:1", "--connect", "demo:"], "not built into this version"),
+        (&["bridge", "--listen", "nats://h:1", "--connect", "demo:"], "not built into this version"),
         (&["bridge", "--listen", "stdio:", "--connect", "exec:"], "needs a command"),
         (&["bridge", "--listen", "demo:", "--connect", "demo:"], "did you mean --connect demo:?"),
         (&["bridge", "--listen", "stdio:", "--connect", "stdio:"], "only once"),
