@@ -1,6 +1,6 @@
 //! `framewire bridge`: any endpoint to any other.
 
-use std::{ffi::OsString, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::Args;
 use framewire::{
@@ -38,6 +38,14 @@ pub(crate) struct Arguments {
 
     #[command(flatten)]
     pub(crate) limits: Limits,
+
+    /// TOML file with any of these options under their long names, and 'command'; what is typed goes before it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Print all options as they are, as such a file, and do nothing else
+    #[arg(long)]
+    pub(crate) print_config: bool,
 
     /// Write logs as JSON, one object per line
     #[arg(long)]

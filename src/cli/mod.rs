@@ -4,11 +4,12 @@
 
 use std::process::ExitCode;
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod bench;
 mod bridge;
 mod builtin;
+mod config;
 mod demo;
 mod end;
 mod exit;
@@ -95,19 +96,39 @@ pub(crate) fn run() -> ExitCode {
     {
         return end(served);
     }
-    let Arguments { command, verbose, quiet } = Arguments::parse();
+    let program = Arguments::command();
+    let words = match config::expanded(&program, std::env::args_os().collect()) {
+        Ok(words) => words,
+        Err(failure) => {
+            log::start(0, false, false);
+            return end(Err(failure));
+        }
+    };
+    let matches = program.clone().get_matches_from(words);
+    let Arguments { command, verbose, quiet } =
+        Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let json = matches!(
         &command,
         Command::Bridge(bridge::Arguments { json: true, .. })
             | Command::Tap(tap::Arguments { json: true, .. })
     );
     log::start(verbose, quiet, json);
+    if let Command::Bridge(bridge::Arguments { print_config: true, .. }) = &command {
+        return end(print_config(&program, &matches));
+    }
     end(match command {
         Command::Bridge(arguments) => bridge::run(arguments),
         Command::Tap(arguments) => tap::run(arguments),
         Command::Probe(arguments) => probe::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
     })
+}
+
+/// Prints what the command line and the file make together.
+fn print_config(program: &clap::Command, matches: &ArgMatches) -> Result<(), Failure> {
+    let Some((name, matches)) = matches.subcommand() else { return Ok(()) };
+    let Some(subcommand) = program.find_subcommand(name) else { return Ok(()) };
+    print(&config::printed(subcommand, matches))
 }
 
 fn end(done: Result<(), Failure>) -> ExitCode {
