@@ -28,7 +28,7 @@ Examples:
   framewire bridge --listen tcp://127.0.0.1:9110 --connect demo:
   framewire bridge --listen unix:/run/user/1000/mcp.sock -- npx -y @modelcontextprotocol/server-everything
   framewire bridge --listen stdio: --connect unix:/run/user/1000/mcp.sock
-  framewire bridge --listen 'tls://0.0.0.0:9443?cert=server.pem&key=server.key' --connect demo:
+  framewire bridge --expose --listen 'tls://0.0.0.0:9443?cert=server.pem&key=server.key' --connect demo:
   framewire bridge --listen ws://127.0.0.1:9001 --connect demo:
   framewire bridge --listen stdio: --connect wss://example.com/mcp
   framewire bridge --listen 'tcp://[::1]:9110?framing=content-length' --connect exec:my-server")]

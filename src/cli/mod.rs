@@ -22,6 +22,7 @@ mod session;
 mod signals;
 mod tap;
 mod tls;
+mod transport;
 mod websocket;
 
 use exit::Failure;

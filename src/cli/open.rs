@@ -1,6 +1,6 @@
 //! Opens what an endpoint names: connects, starts or listens. Errors are written for the person at the prompt.
 
-use std::{ffi::OsString, io, time::Duration};
+use std::{ffi::OsString, future::poll_fn, io, time::Duration};
 
 #[cfg(unix)]
 use framewire::io::{
@@ -19,7 +19,10 @@ use framewire::{
         tcp, tls,
     },
     link::LinkConfig,
-    transport::websocket::{self, WebSocketError},
+    transport::{
+        PollTransport,
+        websocket::{self, WebSocketError},
+    },
 };
 use tracing::warn;
 #[cfg(unix)]
@@ -32,6 +35,7 @@ use super::{
     end::{AnyCodec, AnyLink, AnyReader, AnyWriter},
     exit::Failure,
     tls as settings,
+    transport::AnyTransport,
     websocket::{self as guard, Rules},
 };
 
@@ -48,7 +52,7 @@ const STDIN_GRACE: Duration = Duration::from_millis(500);
 
 /// An end that is open.
 pub(crate) struct Opened {
-    pub(crate) link: AnyLink,
+    pub(crate) link: AnyTransport,
     /// The process behind it, if one was started.
     #[cfg(unix)]
     pub(crate) child: Option<ChildHandle>,
@@ -185,6 +189,11 @@ impl Listener {
             named.set_port(bound.port());
         }
         let loopback = bound.is_none_or(|bound| bound.ip().is_loopback());
+        if !loopback && !rules.expose {
+            return Err(Failure::usage(format!(
+                "{endpoint}: other machines would reach it; add --expose if they shall, or listen on 127.0.0.1 or a Unix socket"
+            )));
+        }
         let server = match &endpoint.address {
             Address::WebSocket(url, _) => Some(guard::server(url, rules.clone(), loopback)?),
             _ => None,
@@ -351,7 +360,7 @@ pub(crate) async fn connect(
     #[cfg(not(unix))]
     let peer = endpoint.to_string();
     Ok(Opened {
-        link,
+        link: link.into(),
         #[cfg(unix)]
         child,
         peer,
@@ -361,7 +370,7 @@ pub(crate) async fn connect(
 impl Opened {
     fn without_child(link: AnyLink, peer: String) -> Self {
         Self {
-            link,
+            link: link.into(),
             #[cfg(unix)]
             child: None,
             peer,
@@ -370,7 +379,7 @@ impl Opened {
 
     /// Closes it and, when a process is behind it, ends that in order: input closed, SIGTERM, SIGKILL.
     pub(crate) async fn end(mut self) {
-        let _ = self.link.close().await;
+        let _ = poll_fn(|cx| self.link.poll_close(cx)).await;
         self.cut().await;
     }
 

@@ -1,18 +1,21 @@
 //! `framewire probe`: does it answer, who is it, how fast.
 
-use std::{ffi::OsString, time::Duration};
+use std::{ffi::OsString, future::poll_fn, time::Duration};
 
 use clap::Args;
-use framewire::endpoint::{Endpoint, Size};
+use framewire::{
+    endpoint::{Endpoint, Size},
+    transport::{PollTransport, Transport},
+};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use super::{
     bridge,
-    end::AnyLink,
     exit::Failure,
     log, open,
     quantity::{self, percentile},
+    transport::AnyTransport,
 };
 
 /// Ask an endpoint whether it answers, who it is and how fast
@@ -115,7 +118,7 @@ async fn probe(endpoint: &Endpoint, arguments: &Arguments) -> Result<Found, Fail
 }
 
 struct Asked<'a> {
-    link: &'a mut AnyLink,
+    link: &'a mut AnyTransport,
     timeout: Duration,
     id: u64,
 }
@@ -123,7 +126,7 @@ struct Asked<'a> {
 impl Asked<'_> {
     async fn tell(&mut self, method: &str) -> Result<(), String> {
         let message = json!({ "jsonrpc": "2.0", "method": method }).to_string();
-        self.link.send(message.as_bytes()).await.map_err(|error| error.to_string())
+        Transport::send(self.link, message.as_bytes()).await.map_err(|error| error.to_string())
     }
 
     /// Sends a request and waits for its answer. What else comes, notifications and requests of the server, is passed
@@ -135,11 +138,13 @@ impl Asked<'_> {
         if let (Some(message), false) = (message.as_object_mut(), params.is_null()) {
             message.insert("params".into(), params.clone());
         }
-        self.link.send(message.to_string().as_bytes()).await.map_err(|error| error.to_string())?;
+        Transport::send(self.link, message.to_string().as_bytes())
+            .await
+            .map_err(|error| error.to_string())?;
         let link = &mut *self.link;
         let answer = async move {
             loop {
-                let received = match link.receive_lent().await {
+                let received = match poll_fn(|cx| link.poll_receive(cx)).await {
                     Ok(received) => received,
                     Err(error) if error.is_fatal() => return Err(format!("no answer to {method}: {error}")),
                     Err(error) => {
@@ -147,8 +152,8 @@ impl Asked<'_> {
                         continue;
                     }
                 };
-                let Ok(mut answer) = serde_json::from_slice::<Value>(received) else {
-                    tracing::debug!("not JSON: {}", log::preview(received, 120));
+                let Ok(mut answer) = serde_json::from_slice::<Value>(&received) else {
+                    tracing::debug!("not JSON: {}", log::preview(&received, 120));
                     continue;
                 };
                 if answer.get("id") != Some(&json!(id)) || answer.get("method").is_some() {

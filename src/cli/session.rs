@@ -25,6 +25,7 @@ use super::{
     open::{self, Arrived, Listener, Opened},
     signals::Signals,
     tap::Tap,
+    transport::AnyTransport,
 };
 
 /// Faulty messages of one connection that are logged one by one; the rest is only counted.
@@ -271,7 +272,7 @@ async fn run(
         }
     };
     for (who, end) in [("the client", &client), ("the backend", &backend)] {
-        if let Some(reason) = end.link.decoder().close_reason() {
+        if let Some(reason) = end.link.close_reason() {
             // The text is the peer's: quoted, so that it cannot pass for lines of this log.
             let text = format!("{:?}", reason.text());
             info!(connection = number, code = reason.code(), text, "{who} closed the WebSocket");
@@ -296,8 +297,11 @@ async fn echo(
 ) -> Result<(), Failure> {
     let watcher = Watcher { number, tap: plan.tap.as_ref(), faults: AtomicU64::new(0) };
     let (stop, cut) = (asked(stopped.clone(), Stop::Drain), asked(stopped, Stop::Cut));
+    let AnyTransport::Link(link) = &mut client.link else {
+        return Err(Failure::usage("echo: has no answer to a request over HTTP, use demo:"));
+    };
     let report = tokio::select! {
-        report = gateway::echo(&mut client.link, &watcher, stop) => report,
+        report = gateway::echo(link, &watcher, stop) => report,
         () = cut => {
             info!(connection = number, "cut off");
             client.cut().await;

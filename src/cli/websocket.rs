@@ -38,7 +38,16 @@ pub(crate) struct Guard {
     #[arg(long)]
     pub(crate) no_deflate: bool,
 
-    /// File with the bearer token that WebSocket clients have to show
+    /// Let other machines connect: without it, what is listened on has to be an address of this machine alone
+    #[arg(long)]
+    expose: bool,
+
+    /// Bearer token that clients have to show over WebSocket and HTTP; others of this machine can see it: --token-file
+    /// hides it
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+    token: Option<String>,
+
+    /// File with that token
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
@@ -54,6 +63,8 @@ pub(crate) struct Rules {
     hosts: Vec<String>,
     token: Option<String>,
     no_deflate: bool,
+    /// Whether other machines may be listened to.
+    pub(crate) expose: bool,
     timeout: Duration,
 }
 
@@ -64,6 +75,7 @@ impl Default for Rules {
             hosts: Vec::new(),
             token: None,
             no_deflate: false,
+            expose: false,
             timeout: HANDSHAKE_TIMEOUT,
         }
     }
@@ -71,23 +83,25 @@ impl Default for Rules {
 
 impl Guard {
     pub(crate) fn rules(&self) -> Result<Rules, Failure> {
-        let token = match &self.token_file {
-            None => None,
-            Some(file) => {
-                let text = std::fs::read_to_string(file)
-                    .map_err(|error| Failure::usage(format!("--token-file {}: {error}", file.display())))?;
-                let token = text.trim();
-                if token.is_empty() {
-                    return Err(Failure::usage(format!("--token-file {}: it is empty", file.display())));
-                }
-                Some(token.to_owned())
+        let (token, from) = match (&self.token, &self.token_file) {
+            (Some(token), _) => (Some(token.clone()), "--token".to_owned()),
+            (None, Some(file)) => {
+                let from = format!("--token-file {}", file.display());
+                let text = std::fs::read_to_string(file);
+                (Some(text.map_err(|error| Failure::usage(format!("{from}: {error}")))?), from)
             }
+            (None, None) => (None, String::new()),
         };
+        let token = token.map(|token| token.trim().to_owned());
+        if token.as_ref().is_some_and(String::is_empty) {
+            return Err(Failure::usage(format!("{from}: it is empty")));
+        }
         Ok(Rules {
             origins: self.allow_origin.clone(),
             hosts: self.allow_host.clone(),
             token,
             no_deflate: self.no_deflate,
+            expose: self.expose,
             timeout: self.handshake_timeout,
         })
     }
