@@ -6,12 +6,13 @@ use clap::Args;
 use framewire::{
     endpoint::{Address, Endpoint, Size},
     gateway::Bridge,
+    io::proxy::Proxy,
     link::LinkConfig,
 };
 
 use super::{
     exit::Failure,
-    open::{self, Listener},
+    open::{self, Listener, Outgoing},
     quantity::{self, Deadline},
     session::{self, Plan},
     tap::Tap,
@@ -99,6 +100,11 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "TIME", default_value = "none", value_parser = quantity::deadline)]
     idle_timeout: Deadline,
 
+    /// HTTP proxy through which backends on TCP are reached: http://[USER:PASSWORD@]HOST:PORT. The environment is not
+    /// looked at
+    #[arg(long, value_name = "URL")]
+    proxy: Option<Proxy>,
+
     #[command(flatten)]
     guard: Guard,
 }
@@ -130,11 +136,10 @@ pub(crate) fn start(ends: Ends, limits: &Limits, tap: Option<Tap>) -> Result<(),
     let mut bridge = Bridge::default();
     bridge.linger = limits.linger;
     let max = limits.max_message_size.0;
-    let deflate = !limits.guard.no_deflate;
-    let plan = |backend| Plan {
+    let outgoing = Outgoing { max, deflate: !limits.guard.no_deflate, proxy: limits.proxy.clone() };
+    let plan = |backend, outgoing| Plan {
         backend,
-        max_message_size: max,
-        deflate,
+        outgoing,
         max_connections: limits.max_connections,
         drain_timeout: limits.drain_timeout,
         bridge,
@@ -149,18 +154,18 @@ pub(crate) fn start(ends: Ends, limits: &Limits, tap: Option<Tap>) -> Result<(),
                 for endpoint in &listen {
                     listeners.push(Listener::bind(endpoint, max, limits.deadlines(), &rules).await?);
                 }
-                session::serve(listeners, plan(backend)).await
+                session::serve(listeners, plan(backend, outgoing)).await
             }
             Shape::Join(first, second) => {
                 // An echo needs no end of its own.
                 let (first, second) =
                     if first.address == Address::Echo { (second, first) } else { (first, second) };
-                let opened = open::connect(&first, max, deflate, 1).await?;
+                let opened = open::connect(&first, &outgoing, 1).await?;
                 let other = match second.address {
                     Address::Echo => None,
-                    _ => Some(open::connect(&second, max, deflate, 1).await?),
+                    _ => Some(open::connect(&second, &outgoing, 1).await?),
                 };
-                session::join(opened, other, plan(second)).await
+                session::join(opened, other, plan(second, outgoing)).await
             }
         }
     });

@@ -25,7 +25,7 @@ const COMMAND: &str = "command";
 const ABSENT: [&str; 5] = ["config", "print-config", "help", "version", "verbose"];
 
 /// Options whose values are not to be shown.
-const SECRET: [&str; 1] = ["token"];
+const SECRET: [&str; 2] = ["token", "proxy"];
 
 /// The largest file that is read, in bytes.
 const MAX_FILE: u64 = 1 << 20;

@@ -15,6 +15,7 @@ use framewire::{
     },
     endpoint::{Address, Endpoint, Place},
     io::{
+        proxy::{Proxy, ProxyError},
         stdio::{self, Stdin, Stdout},
         tcp, tls,
     },
@@ -268,15 +269,26 @@ fn any_stdio(codec: AnyCodec) -> io::Result<AnyLink> {
     Ok(Link::pair(codec, AnyReader::Stdio(reader), AnyWriter::Stdio(writer)))
 }
 
-/// Connects to `endpoint`, or starts what it names, for connection number `connection`. `deflate`: compression is offered
-/// where there is such a thing.
+/// How backends are reached.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Outgoing {
+    /// Largest message, in bytes.
+    pub(crate) max: usize,
+    /// Whether compression is offered where there is such a thing.
+    pub(crate) deflate: bool,
+    /// The proxy that whatever is on TCP goes through.
+    pub(crate) proxy: Option<Proxy>,
+}
+
+/// Connects to `endpoint`, or starts what it names, for connection number `connection`.
 pub(crate) async fn connect(
     endpoint: &Endpoint,
-    max: usize,
-    deflate: bool,
+    outgoing: &Outgoing,
     connection: u64,
 ) -> Result<Opened, Failure> {
+    let max = outgoing.max;
     let codec = codec(endpoint, max);
+    let options = tcp::TcpOptions::default().connect_timeout(CONNECT_TIMEOUT).proxy(outgoing.proxy.clone());
     let cannot =
         |error: &io::Error| Failure::Connect(format!("cannot connect to {endpoint}: {}", connecting(error)));
     #[cfg(unix)]
@@ -289,16 +301,14 @@ pub(crate) async fn connect(
         Address::Tls(address) if address.port == 0 => return Err(no_port(endpoint)),
         Address::Tls(address) => {
             let settings = settings::client(endpoint, address)?;
-            let options = tcp::TcpOptions::default().connect_timeout(CONNECT_TIMEOUT);
             let (reader, writer) = tls::connect(&address.host, address.port, &settings, &options)
                 .await
                 .map_err(|error| cannot(&error))?;
             Link::pair(codec, AnyReader::Tls(reader), AnyWriter::Tls(writer))
         }
         Address::Tcp { host, port } => {
-            let options = tcp::TcpOptions::default().connect_timeout(CONNECT_TIMEOUT);
             let (reader, writer) =
-                tcp::connect((host.as_str(), *port), &options).await.map_err(|error| cannot(&error))?;
+                tcp::connect_host(host, *port, &options).await.map_err(|error| cannot(&error))?;
             Link::pair(codec, AnyReader::Tcp(reader), AnyWriter::Tcp(writer))
         }
         #[cfg(unix)]
@@ -317,13 +327,11 @@ pub(crate) async fn connect(
                 WebSocketError::Io(error) => cannot(&error),
                 error => Failure::Connect(format!("cannot connect to {endpoint}: {error}")),
             };
-            let options = tcp::TcpOptions::default().connect_timeout(CONNECT_TIMEOUT);
             let (mut reader, mut writer) = match &url.place {
                 Place::Tcp { port: 0, .. } => return Err(no_port(endpoint)),
                 Place::Tcp { host, port, secure: false } => {
-                    let (reader, writer) = tcp::connect((host.as_str(), *port), &options)
-                        .await
-                        .map_err(|error| cannot(&error))?;
+                    let (reader, writer) =
+                        tcp::connect_host(host, *port, &options).await.map_err(|error| cannot(&error))?;
                     (AnyReader::Tcp(reader), AnyWriter::Tcp(writer))
                 }
                 Place::Tcp { host, port, .. } => {
@@ -340,7 +348,7 @@ pub(crate) async fn connect(
                 }
                 _ => return Err(Failure::usage(format!("{endpoint}: not built in"))),
             };
-            let request = guard::request(url, deflate).map_err(|error| failed(error.into()))?;
+            let request = guard::request(url, outgoing.deflate).map_err(|error| failed(error.into()))?;
             let (connected, unread) =
                 websocket::ask(&mut reader, &mut writer, request).await.map_err(failed)?;
             let codec = guard::agreed(guard::codec(Role::Client, limit(endpoint, max)), connected.deflate);
@@ -418,6 +426,9 @@ fn no_port(endpoint: &Endpoint) -> Failure {
 fn connecting(error: &io::Error) -> String {
     use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied, TimedOut};
     if let Some(error) = tls::TlsError::of_io(error) {
+        return error.to_string();
+    }
+    if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<ProxyError>()) {
         return error.to_string();
     }
     match error.kind() {

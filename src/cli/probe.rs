@@ -5,6 +5,7 @@ use std::{ffi::OsString, future::poll_fn, time::Duration};
 use clap::Args;
 use framewire::{
     endpoint::{Endpoint, Size},
+    io::proxy::Proxy,
     transport::{PollTransport, Transport},
 };
 use serde_json::{Value, json};
@@ -13,7 +14,8 @@ use tokio::time::{Instant, timeout};
 use super::{
     bridge,
     exit::Failure,
-    log, open,
+    log,
+    open::{self, Outgoing},
     quantity::{self, percentile},
     transport::AnyTransport,
 };
@@ -34,6 +36,10 @@ pub(crate) struct Arguments {
     /// The command of an exec: endpoint
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
+
+    /// HTTP proxy to go through
+    #[arg(long, value_name = "URL")]
+    proxy: Option<Proxy>,
 
     /// Pings to send, one after the other
     #[arg(short = 'n', long, default_value_t = 100)]
@@ -82,7 +88,9 @@ struct Found {
 async fn probe(endpoint: &Endpoint, arguments: &Arguments) -> Result<Found, Failure> {
     let no_answer = |text: String| Failure::Connect(format!("{endpoint}: {text}"));
     let start = Instant::now();
-    let mut opened = open::connect(endpoint, arguments.max_message_size.0, true, 1).await?;
+    let outgoing =
+        Outgoing { max: arguments.max_message_size.0, deflate: true, proxy: arguments.proxy.clone() };
+    let mut opened = open::connect(endpoint, &outgoing, 1).await?;
     let connect = start.elapsed();
     let mut asked = Asked { link: &mut opened.link, timeout: arguments.timeout, id: 0 };
     let start = Instant::now();

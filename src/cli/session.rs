@@ -22,7 +22,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     exit::Failure,
-    open::{self, Arrived, Listener, Opened},
+    open::{self, Arrived, Listener, Opened, Outgoing},
     signals::Signals,
     tap::Tap,
     transport::AnyTransport,
@@ -47,9 +47,7 @@ enum Stop {
 /// What is joined to what, and how much of it.
 pub(crate) struct Plan {
     pub(crate) backend: Endpoint,
-    pub(crate) max_message_size: usize,
-    /// Whether compression is offered to the backend.
-    pub(crate) deflate: bool,
+    pub(crate) outgoing: Outgoing,
     pub(crate) max_connections: usize,
     pub(crate) drain_timeout: Duration,
     pub(crate) bridge: Bridge,
@@ -244,7 +242,7 @@ async fn session(
     if plan.backend.address == Address::Echo {
         return echo(number, client, plan, stopped).await;
     }
-    match open::connect(&plan.backend, plan.max_message_size, plan.deflate, number).await {
+    match open::connect(&plan.backend, &plan.outgoing, number).await {
         Ok(backend) => run(number, client, backend, plan, stopped).await,
         Err(failure) => {
             info!(connection = number, "closed: there is no backend");

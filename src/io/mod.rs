@@ -21,6 +21,8 @@ pub mod child;
 #[cfg(feature = "net")]
 mod halves;
 pub mod memory;
+#[cfg(all(feature = "net", feature = "websocket"))]
+pub mod proxy;
 #[cfg(feature = "net")]
 pub mod socket;
 #[cfg(feature = "net")]

@@ -21,6 +21,8 @@ use tokio::{
 };
 
 use super::accept::Backoff;
+#[cfg(feature = "websocket")]
+use super::proxy::Proxy;
 use crate::limits::CONNECT_TIMEOUT;
 
 /// Connections that may wait to be accepted; the system may allow fewer.
@@ -48,6 +50,9 @@ pub struct TcpOptions {
     pub send_buffer: Option<u32>,
     /// Bytes that the system may hold of what is received (`SO_RCVBUF`). Default: as above.
     pub receive_buffer: Option<u32>,
+    /// The HTTP proxy that [`connect_host`] goes through. Default: none; the environment is not looked at.
+    #[cfg(feature = "websocket")]
+    pub proxy: Option<Proxy>,
 }
 
 impl Default for TcpOptions {
@@ -60,6 +65,8 @@ impl Default for TcpOptions {
             reuse_address: cfg!(not(windows)),
             send_buffer: None,
             receive_buffer: None,
+            #[cfg(feature = "websocket")]
+            proxy: None,
         }
     }
 }
@@ -111,6 +118,14 @@ impl TcpOptions {
     #[must_use]
     pub fn receive_buffer(mut self, bytes: Option<u32>) -> Self {
         self.receive_buffer = bytes;
+        self
+    }
+
+    /// Sets the HTTP proxy that [`connect_host`] goes through.
+    #[cfg(feature = "websocket")]
+    #[must_use]
+    pub fn proxy(mut self, proxy: Option<Proxy>) -> Self {
+        self.proxy = proxy;
         self
     }
 
@@ -173,6 +188,37 @@ impl TcpOptions {
 /// # Cancel safety
 /// Dropping the future gives up the attempt; nothing stays open.
 pub async fn connect(addr: impl ToSocketAddrs, options: &TcpOptions) -> io::Result<(TcpReader, TcpWriter)> {
+    from_stream(reach(addr, options).await?, options)
+}
+
+/// Connects to `host`, a name or an address (an IPv6 address without brackets), through the proxy of `options` if there
+/// is one: it then looks up the name, and `connect_timeout` covers its answer, too.
+///
+/// # Errors
+/// As [`connect`]; a proxy that makes no tunnel is an `io::Error` that holds a `ProxyError`.
+///
+/// # Panics
+/// When called outside a tokio runtime with I/O and time enabled.
+///
+/// # Cancel safety
+/// Dropping the future gives up the attempt; nothing stays open.
+pub async fn connect_host(host: &str, port: u16, options: &TcpOptions) -> io::Result<(TcpReader, TcpWriter)> {
+    #[cfg(feature = "websocket")]
+    if let Some(proxy) = &options.proxy {
+        let through = async {
+            let mut stream = reach(proxy.place(), options).await?;
+            proxy.tunnel(&mut stream, host, port).await?;
+            from_stream(stream, options)
+        };
+        return timeout(options.connect_timeout, through).await.unwrap_or_else(|_| {
+            let text = format!("no tunnel by {proxy} within {:?}", options.connect_timeout);
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        });
+    }
+    connect((host, port), options).await
+}
+
+async fn reach(addr: impl ToSocketAddrs, options: &TcpOptions) -> io::Result<TcpStream> {
     let deadline = Instant::now() + options.connect_timeout;
     let late = || {
         let text = format!("no connection within {:?}", options.connect_timeout);
@@ -187,7 +233,7 @@ pub async fn connect(addr: impl ToSocketAddrs, options: &TcpOptions) -> io::Resu
         let left = u32::try_from(addrs.len() - tried).unwrap_or(u32::MAX);
         let share = deadline.saturating_duration_since(Instant::now()) / left;
         match timeout(share, options.connect(*addr)).await {
-            Ok(Ok(stream)) => return from_stream(stream, options),
+            Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => failure = io::Error::new(error.kind(), format!("connect to {addr}: {error}")),
             Err(_) => {
                 let text = format!("connect to {addr}: no answer within {share:?}");

@@ -83,6 +83,6 @@ pub async fn connect(
     tls: &TlsClientConfig,
     options: &TcpOptions,
 ) -> io::Result<(TlsReader, TlsWriter)> {
-    let (reader, writer) = tcp::connect((host, port), options).await?;
+    let (reader, writer) = tcp::connect_host(host, port, options).await?;
     Ok(tls.handshake(host, reader, writer).await?)
 }

@@ -20,7 +20,7 @@ use crate::{
             Accepted, Client, Connected, DeflateParams, HandshakeError, Request, Server, ServerConfig,
         },
     },
-    endpoint::{EndpointError, Place, Url},
+    endpoint::{EndpointError, Place, Protocol, Url},
     error::Origin,
     io::{
         socket::{SocketReader, SocketWriter},
@@ -48,6 +48,12 @@ pub enum WebSocketError {
     /// The URL is none that is known here.
     #[error(transparent)]
     Url(#[from] EndpointError),
+    /// The URL is of another scheme.
+    #[error("{scheme}: is no WebSocket; ws:, wss: and ws+unix: are")]
+    NotWebSocket {
+        /// Its scheme.
+        scheme: &'static str,
+    },
     /// `wss` without the feature `tls`.
     #[error("wss:// needs the feature `tls`")]
     NeedsTls,
@@ -73,7 +79,7 @@ impl WebSocketError {
     #[must_use]
     pub fn origin(&self) -> Origin {
         match self {
-            Self::Url(_) | Self::NeedsTls => Origin::Caller,
+            Self::Url(_) | Self::NotWebSocket { .. } | Self::NeedsTls => Origin::Caller,
             Self::Io(_) => Origin::Io,
             Self::Handshake(error) => error.origin(),
             Self::TimedOut { .. } => Origin::Peer,
@@ -153,6 +159,9 @@ impl WebSocketTransport {
     /// Safe: the connection is given up.
     pub async fn connect(url: &str) -> Result<Self, WebSocketError> {
         let url: Url = url.parse()?;
+        if url.protocol != Protocol::WebSocket {
+            return Err(WebSocketError::NotWebSocket { scheme: url.scheme() });
+        }
         let request = Request::new(&url.host, &url.target)?.protocol("mcp")?;
         Ok(Self::connect_with(&url.place, WebSocketOptions::new(request)).await?.0)
     }
@@ -170,7 +179,7 @@ impl WebSocketTransport {
     ) -> Result<(Self, Connected), WebSocketError> {
         let (reader, writer) = match place {
             Place::Tcp { host, port, secure: false } => {
-                let (reader, writer) = tcp::connect((host.as_str(), *port), &options.tcp).await?;
+                let (reader, writer) = tcp::connect_host(host, *port, &options.tcp).await?;
                 (SocketReader::Tcp(reader), SocketWriter::Tcp(writer))
             }
             #[cfg(feature = "tls")]
