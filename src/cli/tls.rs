@@ -1,5 +1,7 @@
 //! What a `tls://` endpoint says, as settings of TLS; and SIGHUP, which loads certificates again.
 
+use std::sync::{Mutex, PoisonError};
+
 use framewire::{
     endpoint::{Endpoint, TlsAddress},
     io::tls::{SpkiPin, TlsClientConfig, TlsServerConfig, TlsVersion},
@@ -12,8 +14,22 @@ fn version(address: &TlsAddress) -> TlsVersion {
     if address.allow_tls_1_2 { TlsVersion::V1_2 } else { TlsVersion::V1_3 }
 }
 
+/// The settings that connections were made with: whoever connects again resumes the session of the one before, and reads
+/// no authorities again. One entry for each endpoint that was named.
+static KNOWN: Mutex<Vec<(TlsAddress, TlsClientConfig)>> = Mutex::new(Vec::new());
+
 /// The settings to connect with.
 pub(crate) fn client(endpoint: &Endpoint, address: &TlsAddress) -> Result<TlsClientConfig, Failure> {
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, settings)) = known.iter().find(|(known, _)| known == address) {
+        return Ok(settings.clone());
+    }
+    let settings = settings(endpoint, address)?;
+    known.push((address.clone(), settings.clone()));
+    Ok(settings)
+}
+
+fn settings(endpoint: &Endpoint, address: &TlsAddress) -> Result<TlsClientConfig, Failure> {
     let usage = |text: &str| Failure::usage(format!("{endpoint}: {text}"));
     if address.client_ca.is_some() {
         return Err(usage(
