@@ -58,7 +58,7 @@ fn every_kind_is_told() {
 
 #[test]
 fn every_part_is_found_without_allocation() {
-    let message = br#" {"x":[{"id":2}], "jsonrpc":"2.0","params":{"name":"n\"}","_meta":{"progressToken":"t","subscriptionId":9},
+    let message = br#" {"x":[{"id":2}], "jsonrpc":"2.0","params":{"name":"n\"}","_meta":{"progressToken":"t","io.modelcontextprotocol/subscriptionId":9},
         "requestId": -5, "a":{"name":"inner"}} , "\u0069d" : 12345678901234567890123 ,"m\u0065thod":"tools\/call"}"#;
     let ((), count, _) = allocation::counted(|| {
         for mode in [Envelope::peek, Envelope::strict] {
@@ -69,7 +69,10 @@ fn every_part_is_found_without_allocation() {
             assert!(method.is("tools/call") && !method.is("tools\\/call"));
             assert_eq!(method.raw(), br"tools\/call");
             assert_eq!(envelope.name().unwrap().unwrap(), br#""n\"}""#);
-            assert_eq!(envelope.meta().unwrap().unwrap(), br#"{"progressToken":"t","subscriptionId":9}"#);
+            assert_eq!(
+                envelope.meta().unwrap().unwrap(),
+                br#"{"progressToken":"t","io.modelcontextprotocol/subscriptionId":9}"#
+            );
             assert_eq!(envelope.progress_token().unwrap().unwrap(), br#""t""#);
             assert_eq!(envelope.subscription_id().unwrap().unwrap(), b"9");
             assert_eq!(envelope.request_id().unwrap().unwrap(), b"-5");

@@ -8,11 +8,11 @@ mod echo;
 #[cfg(feature = "json")]
 mod era;
 mod fanout;
-#[cfg(feature = "json")]
+#[cfg(feature = "gateway")]
 mod hub;
 #[cfg(feature = "json")]
-mod splice;
-#[cfg(feature = "json")]
+pub mod splice;
+#[cfg(feature = "gateway")]
 mod supervisor;
 
 pub use backend::{Backend, Opening};

@@ -61,6 +61,16 @@ pub enum EnvelopeError {
     },
 }
 
+/// The name, in `_meta`, of the id of the subscription that a message belongs to (MCP 2026-07-28).
+pub(crate) const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
+
+/// What to look into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Within {
+    Params,
+    Result,
+}
+
 /// A part of the message; empty when there is none, as no JSON value is.
 type Part = Range<usize>;
 
@@ -319,6 +329,22 @@ impl<'a> Envelope<'a> {
         Ok(found)
     }
 
+    /// Where the value lies that the names of `path`, each within the one before, lead to from `within` on; empty when there
+    /// is none.
+    ///
+    /// # Errors
+    /// As [`peek`](Self::peek), of the objects on the way.
+    pub(crate) fn locate(&self, within: Within, path: &[&str]) -> Result<Part, EnvelopeError> {
+        let mut part = match within {
+            Within::Params => self.parts.params.clone(),
+            Within::Result => self.parts.result.clone(),
+        };
+        for (level, key) in (1..).zip(path) {
+            part = self.find(&part, level, key)?;
+        }
+        Ok(part)
+    }
+
     fn param(&self, key: &str) -> Result<Part, EnvelopeError> {
         self.find(&self.parts.params, 1, key)
     }
@@ -358,12 +384,13 @@ impl<'a> Envelope<'a> {
         Ok(self.part(&token))
     }
 
-    /// The bytes of `params._meta.subscriptionId`.
+    /// The bytes of `params._meta` → `io.modelcontextprotocol/subscriptionId`, which the notifications of a subscription
+    /// have since revision 2026-07-28.
     ///
     /// # Errors
     /// As [`name`](Self::name).
     pub fn subscription_id(&self) -> Result<Option<&'a [u8]>, EnvelopeError> {
-        Ok(self.part(&self.find(&self.param("_meta")?, 2, "subscriptionId")?))
+        Ok(self.part(&self.locate(Within::Params, &["_meta", SUBSCRIPTION_ID])?))
     }
 
     /// The message with `id` (JSON, quotes included) instead of its own: three parts to be written one after the other,

@@ -14,6 +14,7 @@ mod text;
 mod value;
 
 pub use envelope::{Elements, Envelope, EnvelopeError, Id, Kind};
+pub(crate) use envelope::{SUBSCRIPTION_ID, Within};
 pub use parse::{JsonParser, ParseError};
 #[cfg(feature = "link")]
 pub use streaming::StreamingTransport;
