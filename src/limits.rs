@@ -109,3 +109,31 @@ pub const MEMORY_QUEUE_BYTES: usize = 1024 * 1024;
 
 /// Messages that one direction of an in-memory pair holds (bytes alone do not bound empty ones).
 pub const MEMORY_QUEUE_MESSAGES: usize = 1024;
+
+/// Requests that one server behind a gateway has under way: 16,384, a thousand clients with sixteen each. One costs some
+/// 100 bytes.
+pub const MAX_IN_FLIGHT: usize = 16 * 1024;
+
+/// Longest id of a request, and longest progress token, in bytes, that a gateway remembers: 1 KiB. UUIDs have 38.
+pub const MAX_ID_SIZE: usize = 1024;
+
+/// Pause before a server that has ended is started again, at first.
+pub const MIN_BACKOFF: Duration = Duration::from_millis(100);
+
+/// Longest pause before a server that ends again and again is started again.
+pub const MAX_BACKOFF: Duration = Duration::from_secs(30);
+
+/// How long a message waits for a server that is being restarted: well below the 60 s after which clients give up.
+pub const HOLD_TIME: Duration = Duration::from_secs(10);
+
+/// Bytes that wait for a server that is being restarted: 4 MiB.
+pub const HOLD_BYTES: usize = 4 * 1024 * 1024;
+
+/// Messages that wait for a server that is being restarted.
+pub const HOLD_MESSAGES: usize = 1024;
+
+/// How long opening a connection to a server behind a gateway may take, whatever it is.
+pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a restarted server may take to answer `initialize`: package runners fetch the package first.
+pub const REPLAY_TIMEOUT: Duration = Duration::from_secs(60);

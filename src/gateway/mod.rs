@@ -10,11 +10,17 @@ mod era;
 mod fanout;
 #[cfg(feature = "gateway")]
 mod hub;
+#[cfg(feature = "gateway")]
+mod refusal;
 #[cfg(feature = "json")]
 pub mod splice;
 #[cfg(feature = "gateway")]
-mod supervisor;
+pub mod supervisor;
 
 pub use backend::{Backend, Opening};
 pub use bridge::{Bridge, Direction, Observer, Passed, Report, Silent};
 pub use echo::echo;
+#[cfg(feature = "gateway")]
+pub use refusal::{INVALID_REQUEST, SERVER_ENDED, TOO_MANY};
+#[cfg(feature = "gateway")]
+pub use supervisor::{Supervisor, SupervisorConfig, SupervisorEvent, SupervisorObserver};

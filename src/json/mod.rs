@@ -22,4 +22,6 @@ pub use streaming::{
     BufferStats, ParsedMessage, StreamingConfig, StreamingError, StreamingParser, StreamingStats,
 };
 pub use text::RawString;
+#[cfg(feature = "gateway")]
+pub(crate) use text::unescape;
 pub use value::{Document, Members, Value, Values};

@@ -62,6 +62,12 @@ impl<'a> RawString<'a> {
     }
 }
 
+/// As [`RawString::unescape`], of the bytes between the quotes of any string.
+#[cfg(feature = "gateway")]
+pub(crate) fn unescape(raw: &[u8]) -> Option<Cow<'_, str>> {
+    RawString(raw).unescape()
+}
+
 impl fmt::Debug for RawString<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\"", self.0.escape_ascii())
