@@ -115,7 +115,7 @@ impl<'a> Cursor<'a> {
 
 /// The quote that ends a short string without escapes: names mostly are such.
 #[inline]
-fn near_quote(rest: &[u8]) -> Option<usize> {
+pub(super) fn near_quote(rest: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
     // The lowest mark is right, those above it may be wrong.

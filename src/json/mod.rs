@@ -1,11 +1,12 @@
 //! What can be known of a JSON message: its envelope (id, method, where params and result lie) without building it, all
-//! of it where it lies.
+//! of it where it lies, and its parts one by one when it is larger than memory allows to hold.
 //!
 //! Uses `scan`, `frame`, `error`, `limits`; layers, the gateway and the command use it. Envelopes allocate nothing;
 //! [`JsonParser`] nothing in the steady state.
 
 mod cursor;
 mod envelope;
+mod events;
 mod keys;
 mod members;
 mod parse;
@@ -15,6 +16,9 @@ mod value;
 
 pub use envelope::{Elements, Envelope, EnvelopeError, Id, Kind};
 pub(crate) use envelope::{SUBSCRIPTION_ID, Within};
+#[cfg(feature = "link")]
+pub use events::EventReader;
+pub use events::{Chunk, Event, EventHandler, EventParser, Events, LoneSurrogate, Unescape};
 pub use parse::{JsonParser, ParseError};
 #[cfg(feature = "link")]
 pub use streaming::StreamingTransport;

@@ -118,7 +118,7 @@ impl<'a> Iterator for Parts<'a> {
 }
 
 /// What stands behind a backslash.
-fn resolve(escape: &[u8]) -> Option<(char, &[u8])> {
+pub(super) fn resolve(escape: &[u8]) -> Option<(char, &[u8])> {
     let (&kind, rest) = escape.split_first()?;
     let char = match kind {
         b'"' | b'\\' | b'/' => char::from(kind),

@@ -33,6 +33,7 @@ mod x86;
 
 pub use backend::Backend;
 pub(crate) use kernel::{blanks_end, skip, string_end};
+pub(crate) use nesting::Nesting;
 pub use scalar::Scalar;
 pub use structure::{Container, Structure};
 pub(crate) use validate::Observe;

@@ -8,14 +8,38 @@ const WORDS: usize = MAX_JSON_DEPTH / 64;
 ///
 /// In two parts, so that a loop can keep the first in registers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Nesting {
+pub(crate) struct Nesting {
     pub(super) levels: Levels,
     pub(super) outer: Outer,
 }
 
 impl Nesting {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { levels: Levels { depth: 0, top: 0 }, outer: Outer([0; WORDS]) }
+    }
+
+    /// Opens a container. False when it would be one too many.
+    #[inline]
+    pub(crate) fn push(&mut self, object: bool) -> bool {
+        self.levels.push(&mut self.outer, object)
+    }
+
+    /// Closes a container. False when none is open or it is of the other kind.
+    #[inline]
+    pub(crate) fn pop(&mut self, object: bool) -> bool {
+        self.levels.pop(&self.outer, object)
+    }
+
+    /// How many are open.
+    #[inline]
+    pub(crate) fn depth(&self) -> u32 {
+        self.levels.depth
+    }
+
+    /// Whether the innermost container is an object. Without a container: false.
+    #[inline]
+    pub(crate) fn in_object(&self) -> bool {
+        self.levels.in_object()
     }
 }
 
