@@ -14,7 +14,7 @@
 //! a missing length, a line that ends with LF alone, a NUL or a lone CR, a folded line, a blank before the colon,
 //! `Transfer-Encoding`. Names are compared without regard to case; other headers are let through unread.
 
-use std::io::IoSlice;
+use std::{io::IoSlice, ops::Range};
 
 use super::{Codec, Decode, Encode, Step, Wrap};
 use crate::{
@@ -124,6 +124,13 @@ impl Decode for ContentLengthDecoder {
 
     fn is_mid_message(&self) -> bool {
         matches!(self.state, State::Skip { .. })
+    }
+
+    fn unfinished(&self, src: &[u8]) -> Range<usize> {
+        match self.state {
+            State::Payload { head, .. } => head..src.len(),
+            _ => 0..0,
+        }
     }
 
     fn decode_eof(&mut self, src: &mut [u8]) -> Result<Step, Violation> {

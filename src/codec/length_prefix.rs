@@ -15,7 +15,7 @@
 //! The default is four bytes, big endian, counting the payload alone. A length over the limit is told of before a byte
 //! is kept for it; its payload is then skipped as it comes.
 
-use std::io::IoSlice;
+use std::{io::IoSlice, ops::Range};
 
 use super::{Codec, Decode, Encode, Step, Wrap};
 use crate::{
@@ -292,6 +292,13 @@ impl Decode for LengthPrefixDecoder {
 
     fn is_mid_message(&self) -> bool {
         self.skip > 0
+    }
+
+    fn unfinished(&self, src: &[u8]) -> Range<usize> {
+        match self.layout.read(src) {
+            Ok(Head::Whole(head, _)) if self.skip == 0 => head..src.len(),
+            _ => 0..0,
+        }
     }
 
     fn decode_eof(&mut self, src: &mut [u8]) -> Result<Step, Violation> {

@@ -99,6 +99,10 @@ macro_rules! delegate {
                 self.decoder.is_mid_message()
             }
 
+            fn unfinished(&self, src: &[u8]) -> std::ops::Range<usize> {
+                self.decoder.unfinished(src)
+            }
+
             fn idle_interval(&self) -> Option<std::time::Duration> {
                 self.decoder.idle_interval()
             }
@@ -154,6 +158,8 @@ mod newline;
 mod sse;
 #[cfg(feature = "tokio-util")]
 mod tokio_util;
+#[cfg(feature = "json")]
+mod validated;
 #[cfg(feature = "websocket")]
 pub mod websocket;
 mod whole;
@@ -164,6 +170,8 @@ pub use json::{JsonValues, JsonValuesDecoder, JsonValuesEncoder};
 pub use length_prefix::{Endian, LengthPrefix, LengthPrefixDecoder, LengthPrefixEncoder};
 pub use newline::{Embedded, Newline, NewlineDecoder, NewlineEncoder, Unterminated};
 pub use sse::{Event, Sse, SseDecoder, SseEncoder};
+#[cfg(feature = "json")]
+pub use validated::{Validated, ValidatedDecoder};
 #[cfg(feature = "websocket")]
 pub use websocket::{WebSocket, WebSocketDecoder, WebSocketEncoder};
 pub use whole::{Whole, WholeDecoder, WholeEncoder};
@@ -332,6 +340,14 @@ pub trait Decode {
     /// decoder has it): the message is unfinished though no byte of it waits.
     fn is_mid_message(&self) -> bool {
         false
+    }
+
+    /// Where in `src` the bytes lie that have come of an unfinished message's payload: asked for after
+    /// [`Step::Incomplete`], with what is left of `src` once its `consumed` is gone. The bytes of one message are the same
+    /// each time, and more. Empty where there are none, or none that stay as they are.
+    fn unfinished(&self, src: &[u8]) -> Range<usize> {
+        let _nothing_by_default = src;
+        0..0
     }
 
     /// After how long a silence of the peer [`handle_idle`](Self::handle_idle) wants to be called, again and again

@@ -14,7 +14,7 @@
 //! The encoder sends only what comes back as it was: a payload that holds an LF, ends in CR, or stands first and begins
 //! with a byte order mark (which JSON must not have, RFC 8259 §8.1) is refused, and so is an empty one.
 
-use std::io::IoSlice;
+use std::{io::IoSlice, ops::Range};
 
 use super::{Codec, Decode, Encode, Step, Wrap};
 use crate::{
@@ -166,6 +166,14 @@ impl Decode for NewlineDecoder {
 
     fn is_mid_message(&self) -> bool {
         self.skipped > 0
+    }
+
+    fn unfinished(&self, src: &[u8]) -> Range<usize> {
+        if self.skipped > 0 || (self.at_start && BOM.starts_with(src)) {
+            return 0..0;
+        }
+        // A CR may belong to the line's end.
+        self.bom(src)..src.len() - usize::from(src.last() == Some(&b'\r'))
     }
 
     fn decode_eof(&mut self, src: &mut [u8]) -> Result<Step, Violation> {

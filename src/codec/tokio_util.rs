@@ -116,6 +116,21 @@ macro_rules! encoder {
 
 decoder!(Newline, NewlineDecoder, LengthPrefix, LengthPrefixDecoder, ContentLength, ContentLengthDecoder);
 decoder!(Whole, WholeDecoder, Sse, SseDecoder);
+/// Wraps any decoder here.
+#[cfg(feature = "json")]
+impl<D: Decode> Decoder for super::ValidatedDecoder<D> {
+    type Item = Item;
+    type Error = Error;
+
+    fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Item>, Error> {
+        drive(self, src, Decode::decode)
+    }
+
+    fn decode_eof(&mut self, src: &mut BytesMut) -> Result<Option<Item>, Error> {
+        drive(self, src, Decode::decode_eof)
+    }
+}
+
 #[cfg(feature = "websocket")]
 decoder!(WebSocket, WebSocketDecoder);
 #[cfg(feature = "websocket")]

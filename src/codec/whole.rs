@@ -3,7 +3,7 @@
 //! For media that keep boundaries themselves: the body of an HTTP message, a file, the record of a queue, one-shot
 //! pipes. Bytes are passed through as they are.
 
-use std::io::IoSlice;
+use std::{io::IoSlice, ops::Range};
 
 use super::{Codec, Decode, Encode, Step, Wrap};
 use crate::{
@@ -63,6 +63,10 @@ impl Decode for WholeDecoder {
 
     fn is_mid_message(&self) -> bool {
         self.skipped > 0
+    }
+
+    fn unfinished(&self, src: &[u8]) -> Range<usize> {
+        if self.skipped > 0 { 0..0 } else { 0..src.len() }
     }
 
     /// The end of the stream is the end of the message. A stream without bytes holds no message.

@@ -497,6 +497,11 @@ impl Decode for WebSocketDecoder {
         self.message.open && !self.parts
     }
 
+    fn unfinished(&self, _: &[u8]) -> Range<usize> {
+        let Message { open, compressed, begin, have, .. } = self.message;
+        if open && !compressed && !self.parts { begin..begin + have } else { 0..0 }
+    }
+
     fn poll_reply(&mut self) -> Option<Reply> {
         self.reply.take().map(|reply| *reply)
     }
