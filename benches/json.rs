@@ -1,15 +1,23 @@
 //! JSON: message boundaries in a stream without delimiters, envelopes, and validation, each beside its rivals.
 //!
 //! `cargo bench -p framewire-json-rivals` (a filter may follow: `-- boundaries`). All that is compared runs in turns, in
-//! CPU time of the thread, and the best turn counts; so only ratios within one run are worth comparing.
+//! CPU time of the thread; so only ratios within one run are worth comparing. Without `--bench`, as `cargo test` runs it,
+//! all of it runs once, on little.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-use std::{env, hint::black_box, io::Read};
+use std::{
+    env,
+    future::Future,
+    hint::black_box,
+    io::Read,
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
+};
 
 use actson::{JsonEvent, JsonParser, feeder::PushJsonFeeder, options::JsonParserOptionsBuilder};
 use framewire::{
     codec::{Codec, Decode, JsonValues, Step},
-    json::Envelope,
+    json::{Chunk, Envelope, EventHandler, EventParser, EventReader, JsonParser as InPlace, StreamingParser},
     scan::json::{Backend, Structure, Validator},
 };
 use rustix::time::{ClockId, clock_gettime};
@@ -21,6 +29,10 @@ const CHUNK: usize = 4096;
 /// CPU time of one turn, in ns, and how many turns there are.
 const TURN: u64 = 4_000_000;
 const TURNS: usize = 9;
+
+fn is_bench() -> bool {
+    env::args().any(|argument| argument == "--bench")
+}
 
 type Contender<'a> = (&'static str, Box<dyn FnMut() + 'a>);
 
@@ -39,6 +51,11 @@ fn time(work: &mut dyn FnMut(), times: u64) -> u64 {
 
 /// ns of one call of each contender: the best turn and the middle one.
 fn race(title: &str, bytes: usize, messages: usize, contenders: &mut [Contender<'_>]) {
+    if !is_bench() {
+        contenders.iter_mut().for_each(|(_, work)| work());
+        println!("{title}: ok");
+        return;
+    }
     let mut counts = Vec::new();
     for (_, work) in contenders.iter_mut() {
         let once = time(work, 1).max(1);
@@ -86,15 +103,17 @@ fn corpus() -> Corpus {
     };
     let list = (0..70).map(tool).collect::<Vec<_>>().join(",");
     let line = "The quick brown fox jumps over the lazy dog, and a caf\u{e9} has \\\"quotes\\\" in it; 0123456789.\\n";
-    let text = line.repeat((1 << 20) / line.len());
+    // As a test, without optimisation, on a sixteenth.
+    let mib = if is_bench() { 1 << 20 } else { 1 << 16 };
+    let text = line.repeat(mib / line.len());
     let base64 = "TWFueSBoYW5kcyBtYWtlIGxpZ2h0IHdvcmsuIE1hbnkgaGFuZHMgbWFrZSBsaWdodCB3b3JrLi4v";
-    let blob = base64.repeat((16 << 20) / base64.len());
+    let blob = base64.repeat(16 * mib / base64.len());
     let result = |content: &str| {
         format!(
             r#"{{"jsonrpc":"2.0","id":42,"result":{{"content":[{{"type":"text","text":"{content}"}}],"isError":false}}}}"#
         )
     };
-    let points = r#"{"x":12.5,"y":-3,"label":"point","tags":["a","b"],"on":true},"#.repeat((1 << 20) / 62);
+    let points = r#"{"x":12.5,"y":-3,"label":"point","tags":["a","b"],"on":true},"#.repeat(mib / 62);
     let blanks = " ".repeat(16 << 10);
     Corpus {
         ping: br#"{"jsonrpc":"2.0","id":12345,"method":"ping"}"#.to_vec(),
@@ -180,6 +199,7 @@ fn boundaries(corpus: &Corpus) {
         ("text", &corpus.text, 4 << 20),
         ("blob", &corpus.blob, 16 << 20),
     ] {
+        let size = if is_bench() { size } else { 1 << 16 };
         let count = (size / message.len()).max(1);
         let stream = [&message[..], b"\n"].concat().repeat(count);
         let ours = |chunk: usize| {
@@ -225,11 +245,25 @@ fn boundaries(corpus: &Corpus) {
                 }
             }),
         ));
-        contenders
-            .push(("memchr, whole", Box::new(|| drop(black_box(memchr::memchr(0, black_box(&stream)))))));
-        contenders.push(("actson", Box::new(|| drop(black_box(actson(&stream))))));
+        contenders.push((
+            "memchr, whole",
+            Box::new(|| {
+                black_box(memchr::memchr(0, black_box(&stream)));
+            }),
+        ));
+        contenders.push((
+            "actson",
+            Box::new(|| {
+                black_box(actson(&stream));
+            }),
+        ));
         contenders.push(("struson", Box::new(|| struson(&stream, count))));
-        contenders.push(("serde_json, reader", Box::new(|| drop(black_box(serde_reader(&stream))))));
+        contenders.push((
+            "serde_json, reader",
+            Box::new(|| {
+                black_box(serde_reader(&stream));
+            }),
+        ));
         race(&format!("boundaries: {name}"), stream.len(), count, &mut contenders);
     }
 }
@@ -318,12 +352,24 @@ fn validation(corpus: &Corpus) {
             contenders.push((backend.name(), Box::new(ours(backend, CHUNK))));
         }
         contenders.push(("ours, whole", Box::new(ours(Backend::detect(), usize::MAX))));
-        contenders.push(("actson", Box::new(|| drop(black_box(actson(message))))));
+        contenders.push((
+            "actson",
+            Box::new(|| {
+                black_box(actson(message));
+            }),
+        ));
         contenders.push(("struson", Box::new(|| struson(message, 1))));
-        contenders.push(("serde_json, reader", Box::new(|| drop(black_box(serde_reader(message))))));
+        contenders.push((
+            "serde_json, reader",
+            Box::new(|| {
+                black_box(serde_reader(message));
+            }),
+        ));
         contenders.push((
             "serde_json, whole",
-            Box::new(|| drop(black_box(serde_json::from_slice::<IgnoredAny>(message).unwrap()))),
+            Box::new(|| {
+                black_box(serde_json::from_slice::<IgnoredAny>(message).unwrap());
+            }),
         ));
         contenders.push(("jiter, whole", Box::new(|| jiter::Jiter::new(message).next_skip().unwrap())));
         contenders.push((
@@ -342,13 +388,196 @@ fn validation(corpus: &Corpus) {
     }
 }
 
+/// Polls what never waits.
+fn now_or_never<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("it waits"),
+    }
+}
+
+impl tokio::io::AsyncRead for Chunks<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        to: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let len = CHUNK.min(self.0.len()).min(to.remaining());
+        let (now, rest) = self.0.split_at(len);
+        to.put_slice(now);
+        self.0 = rest;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A whole message into values. All get a fresh copy each time, as some write to it; the copy alone is a row.
+fn parsing(corpus: &Corpus) {
+    for (name, message) in [("call", &corpus.call), ("list", &corpus.list), ("text", &corpus.text)] {
+        let len = message.len();
+        let padded = || [&message[..], &[b' '; 64]].concat();
+        let (mut ours, mut simd, mut sonic, mut copied) = (padded(), padded(), padded(), padded());
+        let mut parser = InPlace::new();
+        let mut copying = InPlace::new();
+        let mut buffers = simd_json::Buffers::new(len);
+        let mut home = Some(simd_json::Tape::null().reset());
+        let mut contenders: Vec<Contender<'_>> = vec![
+            (
+                "in place",
+                Box::new(|| {
+                    ours[..len].copy_from_slice(message);
+                    black_box(parser.parse_padded(&mut ours, len).unwrap().value().len());
+                }),
+            ),
+            (
+                "of a copy",
+                Box::new(|| {
+                    black_box(copying.parse_copy(message).unwrap().value().len());
+                }),
+            ),
+            (
+                "simd-json fill_tape_padded",
+                Box::new(|| {
+                    simd[..len].copy_from_slice(message);
+                    let mut tape = home.take().unwrap();
+                    simd_json::fill_tape_padded(&mut simd, len, &mut buffers, &mut tape).unwrap();
+                    black_box(tape.0.len());
+                    home = Some(tape.reset());
+                }),
+            ),
+            (
+                "sonic-rs Value",
+                Box::new(|| {
+                    sonic[..len].copy_from_slice(message);
+                    drop(black_box(sonic_rs::from_slice::<sonic_rs::Value>(&sonic[..len]).unwrap()));
+                }),
+            ),
+            (
+                "serde_json Value",
+                Box::new(|| {
+                    drop(black_box(serde_json::from_slice::<serde_json::Value>(message).unwrap()));
+                }),
+            ),
+            (
+                "the copy alone",
+                Box::new(|| {
+                    copied[..len].copy_from_slice(black_box(message));
+                    black_box(&copied);
+                }),
+            ),
+        ];
+        race(&format!("parsing: {name}"), len, 1, &mut contenders);
+    }
+}
+
+/// Messages out of a reader that gives 4 KiB at a time.
+fn streaming(corpus: &Corpus) {
+    for (name, message) in [("call", &corpus.call), ("list", &corpus.list), ("text", &corpus.text)] {
+        let count = (if is_bench() { 1 << 20 } else { 1 << 16 } / message.len()).max(1);
+        let stream = [&message[..], b"\n"].concat().repeat(count);
+        let ours = |strict| {
+            let stream = &stream;
+            let config = framewire::json::StreamingConfig::default().strict_validation(strict);
+            let mut parser = StreamingParser::new(config);
+            move || {
+                let mut reader = Chunks(stream);
+                for _ in 0..count {
+                    black_box(now_or_never(parser.parse_from_reader(&mut reader)).unwrap());
+                }
+            }
+        };
+        let mut contenders: Vec<Contender<'_>> = vec![
+            ("StreamingParser, strict", Box::new(ours(true))),
+            ("StreamingParser, structure only", Box::new(ours(false))),
+            (
+                "serde_json Value, reader",
+                Box::new(|| {
+                    let reader = std::io::BufReader::with_capacity(CHUNK, Chunks(&stream));
+                    let values =
+                        serde_json::Deserializer::from_reader(reader).into_iter::<serde_json::Value>();
+                    assert_eq!(values.map(Result::unwrap).count(), count);
+                }),
+            ),
+        ];
+        race(&format!("streaming: {name}"), stream.len(), count, &mut contenders);
+    }
+}
+
+/// Counts all it is told.
+#[derive(Default)]
+struct Count(usize);
+
+impl EventHandler for Count {
+    fn on_begin_object(&mut self) {
+        self.0 += 1;
+    }
+
+    fn on_begin_array(&mut self) {
+        self.0 += 1;
+    }
+
+    fn on_key(&mut self, chunk: Chunk<'_>) {
+        self.0 += chunk.bytes().len();
+    }
+
+    fn on_string_chunk(&mut self, chunk: Chunk<'_>) {
+        self.0 += chunk.bytes().len();
+    }
+
+    fn on_number_chunk(&mut self, chunk: Chunk<'_>) {
+        self.0 += chunk.bytes().len();
+    }
+}
+
+/// Every part of a message, told as it comes.
+fn events(corpus: &Corpus) {
+    for (name, message) in
+        [("call", &corpus.call), ("list", &corpus.list), ("text", &corpus.text), ("blob", &corpus.blob)]
+    {
+        let ours = |chunk: usize| {
+            move || {
+                let (mut parser, mut count) = (EventParser::new(), Count::default());
+                for chunk in black_box(message).chunks(chunk) {
+                    parser.feed_to(chunk, &mut count).unwrap();
+                }
+                parser.finish_to(&mut count).unwrap();
+                black_box(count.0);
+            }
+        };
+        let mut contenders: Vec<Contender<'_>> = vec![
+            ("EventParser, 4096 B chunks", Box::new(ours(CHUNK))),
+            ("EventParser, 64 KiB chunks", Box::new(ours(64 * 1024))),
+            (
+                "EventReader",
+                Box::new(|| {
+                    let (mut reader, mut count) = (EventReader::new(&message[..]), Count::default());
+                    now_or_never(reader.tell(&mut count)).unwrap();
+                    black_box(count.0);
+                }),
+            ),
+            (
+                "actson",
+                Box::new(|| {
+                    black_box(actson(message));
+                }),
+            ),
+            ("struson", Box::new(|| struson(message, 1))),
+        ];
+        race(&format!("events: {name}"), message.len(), 1, &mut contenders);
+    }
+}
+
 fn main() {
     let filter = env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     let corpus = corpus();
     println!("backends: {:?}", Backend::all().iter().map(|backend| backend.name()).collect::<Vec<_>>());
-    for (name, group) in
-        [("boundaries", boundaries as fn(&Corpus)), ("envelope", envelopes), ("validation", validation)]
-    {
+    for (name, group) in [
+        ("boundaries", boundaries as fn(&Corpus)),
+        ("envelope", envelopes),
+        ("validation", validation),
+        ("parsing", parsing),
+        ("streaming", streaming),
+        ("events", events),
+    ] {
         if name.contains(&filter) {
             group(&corpus);
         }
