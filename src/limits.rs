@@ -137,3 +137,19 @@ pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a restarted server may take to answer `initialize`: package runners fetch the package first.
 pub const REPLAY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Clients that share a server, or a few: 4,096. Idle, each costs less than 1 KiB in the hub.
+pub const MAX_CLIENTS: usize = 4096;
+
+/// Requests that one client of a shared server has under way: as many as can be told from a mistake.
+pub const MAX_IN_FLIGHT_PER_CLIENT: usize = 1024;
+
+/// Bytes that wait for a client of a shared server above which nothing more is taken from it: 1 MiB.
+pub const CLIENT_MARK: usize = 1024 * 1024;
+
+/// Bytes that wait for a client of a shared server above which it is given up: 64 MiB, four of the largest messages. A
+/// server answers faster than a client reads, so this is far above the mark.
+pub const CLIENT_QUEUE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Messages that wait for a client of a shared server above which it is given up.
+pub const CLIENT_QUEUE_MESSAGES: usize = 16 * 1024;

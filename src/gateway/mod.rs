@@ -9,7 +9,7 @@ mod echo;
 mod era;
 mod fanout;
 #[cfg(feature = "gateway")]
-mod hub;
+pub mod hub;
 #[cfg(feature = "gateway")]
 mod refusal;
 #[cfg(feature = "json")]
@@ -20,6 +20,8 @@ pub mod supervisor;
 pub use backend::{Backend, Opening};
 pub use bridge::{Bridge, Direction, Observer, Passed, Report, Silent};
 pub use echo::echo;
+#[cfg(feature = "gateway")]
+pub use hub::{Hub, HubConfig, HubSession};
 #[cfg(feature = "gateway")]
 pub use refusal::{INVALID_REQUEST, SERVER_ENDED, TOO_MANY};
 #[cfg(feature = "gateway")]

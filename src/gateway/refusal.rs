@@ -12,8 +12,10 @@ pub const TOO_MANY: i32 = -32005;
 /// The code of the answer to a request that cannot be passed on as it is (JSON-RPC 2.0 §5.1: invalid request).
 pub const INVALID_REQUEST: i32 = -32600;
 
+/// The code of the answer to what is not JSON (JSON-RPC 2.0 §5.1: parse error).
+pub(super) const PARSE_ERROR: i32 = -32700;
+
 /// The code of the answer to a request that nobody attached can serve (JSON-RPC 2.0 §5.1: method not found).
-#[allow(dead_code)]
 pub(super) const NOBODY: i32 = -32601;
 
 /// The code of the answer instead of one that cannot be passed on (JSON-RPC 2.0 §5.1: internal error).

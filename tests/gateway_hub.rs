@@ -1,0 +1,450 @@
+//! Many clients on one server: none sees anything of another, whatever their ids, and none waits for another.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![cfg(feature = "gateway")]
+
+use std::{future::poll_fn, sync::Arc, time::Duration};
+
+use framewire::{
+    Error,
+    error::End,
+    gateway::{
+        Backend, Hub, HubConfig, HubSession,
+        hub::{HubStatus, TooSlow},
+    },
+    transport::{MemoryTransport, PollTransport, Transport},
+};
+use serde_json::{Value, json};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+#[path = "support/backends.rs"]
+mod backends;
+use backends::{Played, end, send, text, within};
+
+fn config() -> HubConfig {
+    let mut config = HubConfig::default();
+    config.supervisor.backoff_min = Duration::from_millis(1);
+    config.supervisor.backoff_max = Duration::from_millis(20);
+    config
+}
+
+async fn hub(config: HubConfig) -> (Hub, MemoryTransport, UnboundedReceiver<MemoryTransport>) {
+    let (played, mut servers) = Played::new();
+    let hub = Hub::new(vec![Arc::new(played) as Arc<dyn Backend>], config);
+    let server = within(servers.recv()).await.unwrap();
+    (hub, server, servers)
+}
+
+fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+/// The next message as JSON.
+async fn value<T: PollTransport + ?Sized>(from: &mut T) -> Value {
+    parsed(&text(from).await)
+}
+
+/// Waits until the hub's counts are as wanted.
+async fn until(status: &HubStatus, mut is: impl FnMut(&HubStatus) -> bool) {
+    within(async {
+        while !is(status) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+fn call(id: &str, token: &str) -> String {
+    format!(
+        r#"{{ "jsonrpc":"2.0",	"id":{id},"method":"tools/call","params":{{"n":9007199254740993,"_meta":{{"progressToken":{token}}},"id":{id}}}}}"#
+    )
+}
+
+const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"sampling":{},"roots":{}}}}"#;
+const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+
+/// Shakes hands; `server` when it is the first client.
+async fn shake(client: &mut HubSession, server: Option<&mut MemoryTransport>) {
+    send(client, INITIALIZE).await;
+    if let Some(server) = server {
+        let id = value(server).await["id"].clone();
+        send(server, format!(r#"{{"jsonrpc":"2.0","result":{{"x":1.0}},"id":{id}}}"#)).await;
+        assert_eq!(text(client).await, r#"{"jsonrpc":"2.0","result":{"x":1.0},"id":0}"#);
+        send(client, INITIALIZED).await;
+        assert_eq!(text(server).await, INITIALIZED);
+    } else {
+        assert_eq!(text(client).await, r#"{"jsonrpc":"2.0","result":{"x":1.0},"id":0}"#);
+        send(client, INITIALIZED).await;
+    }
+}
+
+#[tokio::test]
+async fn equal_ids_do_not_cross_and_every_other_byte_is_kept() {
+    let (hub, mut server, _servers) = hub(config()).await;
+    let (mut one, mut two) = (hub.attach(), hub.attach());
+    send(&mut one, call("1", "\"t\"")).await;
+    send(&mut two, call("1", "\"t\"")).await;
+    let (first, second) = (text(&mut server).await, text(&mut server).await);
+    let ids = [&first, &second].map(|text| parsed(text)["id"].to_string());
+    assert_ne!(ids[0], ids[1]);
+    for (seen, id) in [&first, &second].into_iter().zip(&ids) {
+        // params.id is data, and stays.
+        let expected = call("1", "\"t\"").replacen(r#""id":1"#, &format!(r#""id":{id}"#), 1);
+        let expected = expected.replacen(r#""progressToken":"t""#, &format!(r#""progressToken":{id}"#), 1);
+        assert_eq!(*seen, expected);
+    }
+    // Progress of the second, then the answers, the later one first.
+    let progress =
+        r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":0.10,"progressToken":"#;
+    send(&mut server, format!("{progress}{}}}}}", ids[1])).await;
+    send(
+        &mut server,
+        format!(r#"{{"result":{{"big":12345678901234567890}},"id":{},"jsonrpc":"2.0"}}"#, ids[1]),
+    )
+    .await;
+    send(
+        &mut server,
+        format!(r#"{{"jsonrpc":"2.0","error":{{"code":-1,"message":"no"}}, "id": {} }}"#, ids[0]),
+    )
+    .await;
+    assert_eq!(text(&mut two).await, format!("{progress}\"t\"}}}}"));
+    assert_eq!(text(&mut two).await, r#"{"result":{"big":12345678901234567890},"id":1,"jsonrpc":"2.0"}"#);
+    assert_eq!(text(&mut one).await, r#"{"jsonrpc":"2.0","error":{"code":-1,"message":"no"}, "id": 1 }"#);
+    // Late and invented ones reach nobody.
+    send(&mut server, format!("{progress}{}}}}}", ids[1])).await;
+    send(&mut server, format!(r#"{{"jsonrpc":"2.0","result":1,"id":{}}}"#, ids[0])).await;
+    send(&mut server, r#"{"jsonrpc":"2.0","result":1,"id":"x"}"#).await;
+    until(&hub.status(), |status| status.counts().late == 3).await;
+    assert_eq!(hub.status().counts().in_flight, 0);
+}
+
+#[tokio::test]
+async fn one_handshake_is_everybodys() {
+    let (hub, mut server, _servers) = hub(config()).await;
+    let (mut one, mut two, mut three) = (hub.attach(), hub.attach(), hub.attach());
+    send(&mut one, INITIALIZE).await;
+    let id = value(&mut server).await["id"].clone();
+    // Two waits for the answer to one, who leaves before it comes.
+    send(&mut two, INITIALIZE.replace(":0,", ":\"abc\",")).await;
+    drop(one);
+    send(&mut server, format!(r#"{{"jsonrpc":"2.0","result":{{"x":1.0}},"id":{id}}}"#)).await;
+    assert_eq!(text(&mut two).await, r#"{"jsonrpc":"2.0","result":{"x":1.0},"id":"abc"}"#);
+    send(&mut two, INITIALIZED).await;
+    assert_eq!(text(&mut server).await, INITIALIZED);
+    shake(&mut three, None).await;
+    // The next that the server sees is what comes after.
+    send(&mut three, r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#).await;
+    assert_eq!(text(&mut server).await, r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#);
+}
+
+#[tokio::test]
+async fn a_refused_handshake_is_tried_by_the_next() {
+    let (hub, mut server, _servers) = hub(config()).await;
+    let (mut one, mut two) = (hub.attach(), hub.attach());
+    send(&mut one, INITIALIZE).await;
+    let id = value(&mut server).await["id"].clone();
+    send(&mut two, INITIALIZE.replace(":0,", ":7,")).await;
+    // The request of two has to wait before the answer comes.
+    until(&hub.status(), |status| status.counts().clients == 2).await;
+    send(&mut server, format!(r#"{{"jsonrpc":"2.0","error":{{"code":1,"message":""}},"id":{id}}}"#)).await;
+    assert_eq!(text(&mut one).await, r#"{"jsonrpc":"2.0","error":{"code":1,"message":""},"id":0}"#);
+    let again = value(&mut server).await;
+    assert_eq!((&again["method"], &again["params"]), (&json!("initialize"), &parsed(INITIALIZE)["params"]));
+    send(&mut server, format!(r#"{{"jsonrpc":"2.0","result":{{}},"id":{}}}"#, again["id"])).await;
+    assert_eq!(text(&mut two).await, r#"{"jsonrpc":"2.0","result":{},"id":7}"#);
+}
+
+#[tokio::test]
+async fn notifications_go_where_they_belong() {
+    let (hub, mut server, _servers) = hub(config()).await;
+    let (mut one, mut two, mut alone) = (hub.attach(), hub.attach(), hub.attach());
+    shake(&mut one, Some(&mut server)).await;
+    shake(&mut two, None).await;
+    let changed = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
+    send(&mut server, changed).await;
+    assert_eq!((text(&mut one).await, text(&mut two).await), (changed.to_owned(), changed.to_owned()));
+    // One that stands alone gets what can be nobody else's, and what its subscription brings.
+    send(
+        &mut alone,
+        r#"{"jsonrpc":"2.0","id":"L","method":"subscriptions/listen","params":{"notifications":{}}}"#,
+    )
+    .await;
+    let id = value(&mut server).await["id"].clone();
+    send(&mut server, changed).await;
+    assert_eq!(text(&mut alone).await, changed);
+    assert_eq!((text(&mut one).await, text(&mut two).await), (changed.to_owned(), changed.to_owned()));
+    let tagged = |id: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{"_meta":{{"io.modelcontextprotocol\/subscriptionId":{id}}}}}}}"#
+        )
+    };
+    send(&mut server, tagged(&id.to_string())).await;
+    assert_eq!(text(&mut alone).await, tagged("\"L\""));
+    let result = |id: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"complete","_meta":{{"io.modelcontextprotocol/subscriptionId":{id}}}}}}}"#
+        )
+    };
+    send(&mut server, result(&id.to_string())).await;
+    assert_eq!(text(&mut alone).await, result("\"L\""));
+}
+
+#[tokio::test]
+async fn requests_of_the_server_are_answered_by_who_can() {
+    let (hub, mut server, _servers) = hub(config()).await;
+    let (mut one, mut two) = (hub.attach(), hub.attach());
+    let ask = |id: &str, method: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{}}}}"#)
+    };
+    send(&mut server, ask("\"s\"", "ping")).await;
+    assert_eq!(text(&mut server).await, r#"{"jsonrpc":"2.0","id":"s","result":{}}"#);
+    send(&mut server, ask("0", "roots/list")).await;
+    assert_eq!(value(&mut server).await["error"]["code"], -32601);
+    shake(&mut one, Some(&mut server)).await;
+    send(&mut two, INITIALIZE.replace("sampling", "elicitation")).await;
+    text(&mut two).await;
+    send(&mut two, INITIALIZED).await;
+    // The newest request is that of two, which cannot sample.
+    send(&mut one, call("5", "5")).await;
+    send(&mut two, call("5", "5")).await;
+    text(&mut server).await;
+    text(&mut server).await;
+    send(&mut server, ask("0", "sampling/createMessage")).await;
+    let asked = value(&mut one).await;
+    assert_eq!(asked["method"], "sampling/createMessage");
+    send(&mut server, ask("1", "roots/list")).await;
+    let roots = value(&mut two).await;
+    // Only who was asked can answer.
+    send(&mut two, format!(r#"{{"jsonrpc":"2.0","id":{},"result":"stolen"}}"#, asked["id"])).await;
+    send(&mut one, format!(r#"{{"jsonrpc":"2.0","id":{},"result":"mine"}}"#, asked["id"])).await;
+    assert_eq!(text(&mut server).await, r#"{"jsonrpc":"2.0","id":0,"result":"mine"}"#);
+    // The server takes one back.
+    let cancel = |id: &str| {
+        format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#)
+    };
+    send(&mut server, cancel("1")).await;
+    assert_eq!(text(&mut two).await, cancel(&roots["id"].to_string()));
+    // One that is asked and leaves.
+    send(&mut server, ask("\"e\"", "elicitation/create")).await;
+    value(&mut two).await;
+    drop(two);
+    let left = [value(&mut server).await, value(&mut server).await];
+    assert!(
+        left.iter().any(|message| message["id"] == "e" && message["error"]["code"] == -32000),
+        "{left:?}"
+    );
+    assert!(left.iter().any(|message| message["method"] == "notifications/cancelled"), "{left:?}");
+}
+
+#[tokio::test]
+async fn cancelling_and_leaving_cancel_at_the_server() {
+    let (hub, mut server, _servers) = hub(config()).await;
+    let (mut one, mut two) = (hub.attach(), hub.attach());
+    send(&mut one, call("\"\\u0061\"", "1")).await;
+    send(&mut two, call("\"a\"", "1")).await;
+    let ids = [value(&mut server).await["id"].clone(), value(&mut server).await["id"].clone()];
+    send(&mut two, r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"\u0061","reason":"r"}}"#).await;
+    assert_eq!(
+        text(&mut server).await,
+        format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{},"reason":"r"}}}}"#,
+            ids[1]
+        )
+    );
+    within(Transport::close(&mut one)).await.unwrap();
+    let cancelled = value(&mut server).await;
+    assert_eq!(
+        (&cancelled["method"], &cancelled["params"]["requestId"]),
+        (&json!("notifications/cancelled"), &ids[0])
+    );
+    for id in ids {
+        send(&mut server, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":1}}"#)).await;
+    }
+    until(&hub.status(), |status| status.counts().late == 2).await;
+    assert!(matches!(end(&mut one).await, Error::Ended(End::Closed)));
+}
+
+#[tokio::test]
+async fn the_end_of_the_server_is_not_the_end() {
+    let (hub, mut server, mut servers) = hub(config()).await;
+    let (mut one, mut two) = (hub.attach(), hub.attach());
+    shake(&mut one, Some(&mut server)).await;
+    shake(&mut two, None).await;
+    for client in [&mut one, &mut two] {
+        send(client, call("1", "1")).await;
+        text(&mut server).await;
+    }
+    drop(server);
+    for client in [&mut one, &mut two] {
+        let answer = value(client).await;
+        assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(1), &json!(-32000)));
+    }
+    send(&mut two, call("2", "2")).await;
+    let mut server = within(servers.recv()).await.unwrap();
+    let greeting = value(&mut server).await;
+    assert_eq!(greeting["method"], "initialize");
+    send(&mut server, format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, greeting["id"])).await;
+    assert_eq!(text(&mut server).await, INITIALIZED);
+    let id = value(&mut server).await["id"].clone();
+    send(&mut server, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":2}}"#)).await;
+    assert_eq!(text(&mut two).await, r#"{"jsonrpc":"2.0","id":2,"result":2}"#);
+    assert!(hub.status().is_ready());
+    assert_eq!(hub.status().counts().in_flight, 0);
+}
+
+#[tokio::test]
+async fn one_that_does_not_read_is_given_up_and_nobody_waits_for_it() {
+    let mut config = config();
+    (config.client_mark, config.client_bytes) = (10_000, 50_000);
+    let (hub, mut server, _servers) = hub(config).await;
+    let (mut slow, mut good) = (hub.attach(), hub.attach());
+    shake(&mut good, Some(&mut server)).await;
+    shake(&mut slow, None).await;
+    let mut ids = Vec::new();
+    for id in 0..7 {
+        send(&mut slow, call(&id.to_string(), "0")).await;
+        ids.push(value(&mut server).await["id"].clone());
+    }
+    let big = "x".repeat(9_000);
+    for id in &ids[..2] {
+        send(&mut server, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":"{big}"}}"#)).await;
+    }
+    // Notifications for all are left out for it now, and nothing more is taken from it.
+    send(&mut server, r#"{"jsonrpc":"2.0","method":"notifications/message"}"#).await;
+    assert_eq!(value(&mut good).await["method"], "notifications/message");
+    until(&hub.status(), |status| status.counts().dropped == 1).await;
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(slow.poll_ready(&mut cx).is_pending());
+    for id in &ids[2..6] {
+        send(&mut server, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":"{big}"}}"#)).await;
+    }
+    until(&hub.status(), |status| status.counts().cut == 1).await;
+    let cancelled = value(&mut server).await;
+    assert_eq!(
+        (&cancelled["method"], &cancelled["params"]["requestId"]),
+        (&json!("notifications/cancelled"), &ids[6])
+    );
+    let Error::Io(error) = end(&mut slow).await else { panic!() };
+    assert_eq!(error.get_ref().unwrap().downcast_ref::<TooSlow>().unwrap().limit, 50_000);
+    send(&mut good, call("1", "1")).await;
+    let id = value(&mut server).await["id"].clone();
+    send(&mut server, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":1}}"#)).await;
+    assert_eq!(text(&mut good).await, r#"{"jsonrpc":"2.0","id":1,"result":1}"#);
+}
+
+#[tokio::test]
+async fn limits_are_answered_with_errors() {
+    let mut config = config();
+    (config.max_clients, config.max_in_flight, config.max_in_flight_per_client) = (2, 3, 2);
+    let (hub, mut server, _servers) = hub(config).await;
+    let (mut one, mut two, mut three) = (hub.attach(), hub.attach(), hub.attach());
+    let refused = |id: &str, code: i32| {
+        let id = id.to_owned();
+        move |answer: Value| {
+            assert_eq!((answer["id"].to_string(), &answer["error"]["code"]), (id.clone(), &json!(code)));
+        }
+    };
+    send(&mut three, call("1", "1")).await;
+    refused("1", -32005)(value(&mut three).await);
+    for id in ["1", "2", "3"] {
+        send(&mut one, call(id, "1")).await;
+    }
+    refused("3", -32005)(value(&mut one).await);
+    for id in ["1", "2"] {
+        send(&mut two, call(id, "1")).await;
+    }
+    refused("2", -32005)(value(&mut two).await);
+    for (bad, code) in [
+        (&b"{"[..], -32700),
+        (b"{\"jsonrpc\":\"2.0\",\"method\":\"\xff\"}", -32700),
+        (b"7", -32600),
+        (br#"{"jsonrpc":"2.0","id":null,"method":"x"}"#, -32600),
+        (br#"[[]]"#, -32600),
+    ] {
+        send(&mut two, bad).await;
+        refused("null", code)(value(&mut two).await);
+    }
+    send(&mut two, br#"{"jsonrpc":"2.0","id":9,"method":"x","params":{"_meta":{},"_meta":{}}}"#).await;
+    refused("9", -32600)(value(&mut two).await);
+    for _ in 0..3 {
+        value(&mut server).await;
+    }
+    // A place is free again once its client has left.
+    drop(two);
+    assert_eq!(value(&mut server).await["method"], "notifications/cancelled");
+    let mut four = hub.attach();
+    send(&mut four, call("1", "1")).await;
+    value(&mut server).await;
+}
+
+#[tokio::test]
+async fn batches_are_passed_on_one_by_one() {
+    let (hub, mut server, _servers) = hub(config()).await;
+    let (mut one, mut two) = (hub.attach(), hub.attach());
+    send(&mut one, format!("[{}, {}]", call("1", "1"), call("2", "2"))).await;
+    send(&mut two, call("1", "1")).await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(value(&mut server).await["id"].clone());
+    }
+    let answers: Vec<String> =
+        ids.iter().map(|id| format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{id}}}"#)).collect();
+    send(&mut server, format!(" [ {} ]", answers.join(" , "))).await;
+    for (client, id) in [(&mut one, 1), (&mut two, 1)] {
+        assert_eq!(value(client).await["id"], id);
+    }
+    assert_eq!(value(&mut one).await["id"], 2);
+}
+
+#[tokio::test]
+async fn ends_when_what_is_under_way_is_answered() {
+    let (hub, mut server, _servers) = hub(config()).await;
+    let mut one = hub.attach();
+    send(&mut one, call("1", "1")).await;
+    within(poll_fn(|cx| one.poll_close_sending(cx))).await.unwrap();
+    let id = value(&mut server).await["id"].clone();
+    send(&mut server, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":1}}"#)).await;
+    value(&mut one).await;
+    assert!(matches!(end(&mut one).await, Error::Ended(End::Eof)));
+    // Closing the hub ends the others and the server.
+    let mut two = hub.attach();
+    let (closed, ended, server) = tokio::join!(hub.close(), end(&mut two), end(&mut server));
+    assert!(matches!((closed, ended, server), ((), Error::Ended(End::Eof), Error::Ended(_))));
+}
+
+#[tokio::test]
+async fn the_servers_end_with_the_last_handle() {
+    let (hub, mut server, _servers) = hub(config()).await;
+    let session = hub.attach();
+    drop(hub);
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(server.poll_receive(&mut cx).is_pending());
+    drop(session);
+    assert!(matches!(end(&mut server).await, Error::Ended(_)));
+}
+
+#[tokio::test]
+async fn clients_are_spread_over_servers_and_stay() {
+    let (played, mut servers) = Played::new();
+    let played: Arc<dyn Backend> = Arc::new(played);
+    let hub = Hub::new(vec![Arc::clone(&played), played], config());
+    let mut first = within(servers.recv()).await.unwrap();
+    let mut second = within(servers.recv()).await.unwrap();
+    until(&hub.status(), |status| status.servers().all(|server| server.is_ready())).await;
+    let (mut one, mut two) = (hub.attach(), hub.attach());
+    for client in [&mut one, &mut two] {
+        send(client, call("1", "1")).await;
+        send(client, call("2", "2")).await;
+    }
+    for server in [&mut first, &mut second] {
+        for _ in 0..2 {
+            let id = value(server).await["id"].clone();
+            send(server, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":1}}"#)).await;
+        }
+    }
+    for client in [&mut one, &mut two] {
+        assert_eq!(
+            (value(client).await["id"].clone(), value(client).await["id"].clone()),
+            (json!(1), json!(2))
+        );
+    }
+}
