@@ -9,6 +9,8 @@ pub mod error;
 mod frame;
 #[cfg(feature = "link")]
 pub mod gateway;
+#[cfg(feature = "http")]
+pub mod guard;
 #[cfg(feature = "link")]
 pub mod io;
 #[cfg(feature = "json")]

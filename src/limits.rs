@@ -153,3 +153,52 @@ pub const CLIENT_QUEUE_BYTES: usize = 64 * 1024 * 1024;
 
 /// Messages that wait for a client of a shared server above which it is given up.
 pub const CLIENT_QUEUE_MESSAGES: usize = 16 * 1024;
+
+/// Largest head of an HTTP request, in bytes: what browsers and proxies send with cookies stays below 16 KiB; hyper reads
+/// and writes bodies in pieces of up to this size too.
+pub const HTTP_MAX_HEAD_SIZE: usize = 64 * 1024;
+
+/// Most headers of an HTTP request (hyper's own limit).
+pub const HTTP_MAX_HEADERS: usize = 100;
+
+/// How long an HTTP connection may take from one request to the end of the head of the next, and a body from one piece to
+/// the next.
+pub const HTTP_READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a client of HTTP may take nothing of what waits for it.
+pub const HTTP_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Sessions that an HTTP server has at a time. Each that idles takes a few KiB, and what its backend takes.
+pub const HTTP_MAX_SESSIONS: usize = 1024;
+
+/// Requests without a session that an HTTP server has under way at a time.
+pub const HTTP_MAX_STATELESS: usize = 1024;
+
+/// POSTs of one session under way at a time. Clients of today send one to a few dozen.
+pub const HTTP_MAX_IN_FLIGHT: usize = 128;
+
+/// Sessions of an HTTP server that wait to be accepted.
+pub const HTTP_ACCEPT_QUEUE: usize = 128;
+
+/// Messages of one HTTP session that wait to be received; further POSTs wait.
+pub const HTTP_INBOX_MESSAGES: usize = 256;
+
+/// Time after which an HTTP session with no request under way and no stream open is forgotten: 30 min, as a person
+/// thinks over an answer.
+pub const HTTP_SESSION_IDLE: Duration = Duration::from_secs(30 * 60);
+
+/// Silence of an event stream after which a comment is sent, so that neither end nor a proxy takes it for dead; proxies
+/// cut at 60 s, some at 30 s. A request that has no answer by then is answered by a stream.
+pub const HTTP_KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How long a client of HTTP is asked to wait before it opens a broken stream anew.
+pub const HTTP_RETRY: Duration = Duration::from_secs(1);
+
+/// Bytes of events that one session keeps for clients that come back.
+pub const EVENT_STORE_BYTES: usize = 256 * 1024;
+
+/// Events that one session keeps for clients that come back.
+pub const EVENT_STORE_EVENTS: usize = 1024;
+
+/// How long an event is kept for a client that comes back.
+pub const EVENT_STORE_AGE: Duration = Duration::from_secs(5 * 60);

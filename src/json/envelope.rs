@@ -483,3 +483,25 @@ impl<'a> Envelope<'a> {
         self.bytes
     }
 }
+
+/// The bytes of the value of the name `key` in `object`, an object that [`Envelope`] gave a part of (params, result,
+/// error) or that was found so in it. `None` when there is no such name, or `object` is no object. Walks over it.
+///
+/// # Errors
+/// As [`Envelope::peek`].
+pub fn member<'a>(object: &'a [u8], key: &str) -> Result<Option<&'a [u8]>, EnvelopeError> {
+    if object.first() != Some(&b'{') {
+        return Ok(None);
+    }
+    let mut found = None;
+    let mut members = Members::new(object, 0, 0);
+    while let Some((name, value)) = members.next()? {
+        if name.is(key) {
+            if found.is_some() {
+                return Err(EnvelopeError::DuplicateKey { at: value.start });
+            }
+            found = object.get(value);
+        }
+    }
+    Ok(found)
+}

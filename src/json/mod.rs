@@ -14,7 +14,7 @@ mod streaming;
 mod text;
 mod value;
 
-pub use envelope::{Elements, Envelope, EnvelopeError, Id, Kind};
+pub use envelope::{Elements, Envelope, EnvelopeError, Id, Kind, member};
 pub(crate) use envelope::{SUBSCRIPTION_ID, Within};
 #[cfg(feature = "link")]
 pub use events::EventReader;
