@@ -202,3 +202,36 @@ pub const EVENT_STORE_EVENTS: usize = 1024;
 
 /// How long an event is kept for a client that comes back.
 pub const EVENT_STORE_AGE: Duration = Duration::from_secs(5 * 60);
+
+/// How long `server/discover` may go unanswered before a server is taken for one with sessions. One that is only slow is
+/// found out later, by its refusal of `initialize`.
+pub const ERA_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a server with sessions may take to answer `initialize` when a gateway sends it: what package runners need to
+/// fetch one is a minute at most.
+pub const ERA_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Requests that one translated connection has in flight.
+pub const ERA_MAX_IN_FLIGHT: usize = 4096;
+
+/// Bytes of requests that one translated connection keeps for the case that their results ask for input: two messages of
+/// the largest size.
+pub const ERA_MAX_HELD_BYTES: usize = 2 * MAX_MESSAGE_SIZE;
+
+/// Bytes of what a client says of itself that travel with each request, and of one URI: 16 KiB.
+pub const ERA_MAX_DECLARATION: usize = 16 * 1024;
+
+/// Resources that one translated connection is subscribed to.
+pub const ERA_MAX_SUBSCRIPTIONS: usize = 1024;
+
+/// Streams of `subscriptions/listen` of one translated connection.
+pub const ERA_MAX_STREAMS: usize = 64;
+
+/// Messages of one batch that is taken apart for a server without batches.
+pub const ERA_MAX_BATCH: usize = 256;
+
+/// Calls of stateless clients that wait for their client to come back: of one connection, and of all to one server.
+pub const ERA_MAX_SUSPENDED: usize = 64;
+
+/// How long a stateless client has to come back with what it was asked for: ten minutes, as for people.
+pub const ERA_SUSPENSION: Duration = Duration::from_secs(600);

@@ -5,7 +5,7 @@
 mod backend;
 mod bridge;
 mod echo;
-#[cfg(feature = "json")]
+#[cfg(feature = "gateway")]
 mod era;
 mod fanout;
 #[cfg(feature = "gateway")]
@@ -20,6 +20,8 @@ pub mod supervisor;
 pub use backend::{Backend, Opening};
 pub use bridge::{Bridge, Direction, Observer, Passed, Report, Silent};
 pub use echo::echo;
+#[cfg(feature = "gateway")]
+pub use era::{Era, EraCache, EraConfig, Translated};
 #[cfg(feature = "gateway")]
 pub use hub::{Hub, HubConfig, HubSession};
 #[cfg(feature = "gateway")]

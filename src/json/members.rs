@@ -6,7 +6,7 @@ use super::{cursor::Cursor, text::RawString};
 use crate::scan::json::{Invalid, Observe};
 
 /// Walks over an object's members without looking into them.
-pub(super) struct Members<'a> {
+pub(crate) struct Members<'a> {
     pub(super) cursor: Cursor<'a>,
     first: bool,
 }
@@ -14,13 +14,13 @@ pub(super) struct Members<'a> {
 impl<'a> Members<'a> {
     /// Those of the object whose opening bracket is at `at`, with `level` containers open around it.
     #[inline]
-    pub(super) fn new(bytes: &'a [u8], at: usize, level: u32) -> Self {
+    pub(crate) fn new(bytes: &'a [u8], at: usize, level: u32) -> Self {
         Self { cursor: Cursor::new(bytes, at + 1, level + 1), first: true }
     }
 
     /// The next name and where its value lies.
     #[inline]
-    pub(super) fn next(&mut self) -> Result<Option<(RawString<'a>, Range<usize>)>, Invalid> {
+    pub(crate) fn next(&mut self) -> Result<Option<(RawString<'a>, Range<usize>)>, Invalid> {
         let cursor = &mut self.cursor;
         match cursor.peek() {
             Some(b'}') => {

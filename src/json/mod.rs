@@ -19,6 +19,8 @@ pub(crate) use envelope::{SUBSCRIPTION_ID, Within};
 #[cfg(feature = "link")]
 pub use events::EventReader;
 pub use events::{Chunk, Event, EventHandler, EventParser, Events, LoneSurrogate, Unescape};
+#[cfg(feature = "gateway")]
+pub(crate) use members::Members as Walk;
 pub use parse::{JsonParser, ParseError};
 #[cfg(feature = "link")]
 pub use streaming::StreamingTransport;

@@ -14,6 +14,16 @@ impl<'a> RawString<'a> {
         Self(raw)
     }
 
+    /// What stands between the quotes of `value`, a JSON value. `None` when that is no string.
+    #[must_use]
+    #[inline]
+    pub fn of_value(value: &'a [u8]) -> Option<Self> {
+        match value {
+            [b'"', raw @ .., b'"'] => Some(Self(raw)),
+            _ => None,
+        }
+    }
+
     /// The bytes between the quotes, escapes and all.
     #[must_use]
     pub fn raw(self) -> &'a [u8] {
