@@ -235,3 +235,47 @@ pub const ERA_MAX_SUSPENDED: usize = 64;
 
 /// How long a stateless client has to come back with what it was asked for: ten minutes, as for people.
 pub const ERA_SUSPENSION: Duration = Duration::from_secs(600);
+
+/// Requests that an HTTP client has under way at once: more connections than that, servers refuse.
+pub const HTTP_REQUESTS_IN_FLIGHT: usize = 128;
+
+/// How long an HTTP client waits for a request without any byte for it. Tools take minutes; beyond five, clients have given
+/// up, and a server that means to be longer sends comments.
+pub const HTTP_RESPONSE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long the server may take to accept a notification or response, which is no work: what is behind it waits so long.
+pub const HTTP_ACCEPT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Least pause before an HTTP client asks for a stream again.
+pub const HTTP_BACK_OFF_MIN: Duration = Duration::from_millis(500);
+
+/// Longest pause before an HTTP client asks for a stream again, unless the server asks for more.
+pub const HTTP_BACK_OFF_MAX: Duration = Duration::from_secs(30);
+
+/// Longest `retry` of a server that an HTTP client obeys.
+pub const HTTP_MAX_RETRY: Duration = Duration::from_secs(300);
+
+/// Attempts in a row to go on with a stream that was cut: with the default pauses, half a minute.
+pub const HTTP_MAX_RESUMES: u32 = 5;
+
+/// Longest `Retry-After` that an HTTP client waits for. Beyond it the one who asks should decide.
+pub const HTTP_MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// How many times an HTTP client repeats what the server refused for now (429, 503).
+pub const HTTP_MAX_REPEATS: u32 = 3;
+
+/// How long a connection may be idle and still be used again by an HTTP client, where the server does not say. Node and
+/// uvicorn close theirs after 5 s, and a request that meets the close is lost.
+pub const HTTP_IDLE_REUSE: Duration = Duration::from_secs(4);
+
+/// Idle connections that an HTTP client keeps.
+pub const HTTP_MAX_IDLE: usize = 32;
+
+/// How long an HTTP client's goodbye (DELETE of its session) may take.
+pub const HTTP_GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the stream of a request may stay open behind its answer, or behind its cancellation.
+pub const HTTP_STREAM_GRACE: Duration = Duration::from_secs(5);
+
+/// Bytes of a refusal's body that an HTTP client reads: enough for any JSON-RPC error.
+pub const HTTP_MAX_REFUSAL: usize = 64 * 1024;

@@ -10,7 +10,7 @@ impl<'a> RawString<'a> {
     /// `raw` are the bytes between the quotes.
     #[must_use]
     #[inline]
-    pub(super) fn new(raw: &'a [u8]) -> Self {
+    pub(crate) fn new(raw: &'a [u8]) -> Self {
         Self(raw)
     }
 

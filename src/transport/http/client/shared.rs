@@ -1,0 +1,355 @@
+//! [`Shared`]: what all tasks of one transport have in common, and how what comes is told apart.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Uri, header};
+
+use super::{
+    LAST_EVENT, SESSION, VERSION,
+    call::Call,
+    config::HttpClientConfig,
+    error::HttpClientError,
+    events::{ClientEvent, Counters, count},
+    inbox::Inbox,
+    message::{Key, Message, Open, Role, key},
+    outbox::Outbox,
+    pool::{Pool, Whole},
+    session::Session,
+    signal::Signal,
+};
+use crate::{
+    Frame,
+    endpoint::Url,
+    error::{Fault, JsonReason},
+    json::{Envelope, EnvelopeError, Kind},
+};
+
+const JSON_OR_EVENTS: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("framewire/", env!("CARGO_PKG_VERSION")));
+
+pub(super) struct Shared {
+    pub(super) config: HttpClientConfig,
+    pub(super) pool: Arc<Pool>,
+    pub(super) inbox: Inbox,
+    pub(super) outbox: Outbox,
+    pub(super) counters: Arc<Counters>,
+    /// Everything ends now.
+    pub(super) closing: Signal,
+    /// One at a time opens a session anew.
+    pub(super) renewal: tokio::sync::Mutex<()>,
+    host: HeaderValue,
+    target: Uri,
+    /// Scheme and authority, which HTTP/2 wants in the target.
+    origin: String,
+    session: Mutex<Session>,
+    waiting: Mutex<HashMap<Key, Arc<Call>>>,
+}
+
+/// What a received message was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Came {
+    /// Something of the server's own: a request, a notification.
+    Message,
+    /// A response that was waited for.
+    Answer,
+    /// A response that the transport itself has waited for.
+    Hidden,
+    /// Left out.
+    Nothing,
+}
+
+impl Shared {
+    pub(super) fn new(url: &Url, mut config: HttpClientConfig) -> Result<Arc<Self>, HttpClientError> {
+        super::check(url)?;
+        let counters = Arc::new(Counters::default());
+        #[cfg(feature = "tls")]
+        if config.tls.is_none() && url.scheme() == "https" {
+            let tls = crate::io::tls::TlsClientConfig::builder().alpn(["h2", "http/1.1"]).require_alpn(false);
+            config.tls =
+                Some(tls.build().map_err(|error| HttpClientError::Tls { reason: error.to_string() })?);
+        }
+        let bad = |_| HttpClientError::BadAnswer { reason: "the URL cannot be asked for".into() };
+        let scheme = if url.scheme() == "https" { "https" } else { "http" };
+        let pool = Pool::new(
+            url.place.clone(),
+            config.tcp.clone(),
+            #[cfg(feature = "tls")]
+            config.tls.take(),
+            Arc::clone(&counters),
+        );
+        Ok(Arc::new(Self {
+            pool,
+            inbox: Inbox::default(),
+            outbox: Outbox::new(config.max_in_flight),
+            counters,
+            closing: Signal::default(),
+            renewal: tokio::sync::Mutex::default(),
+            host: HeaderValue::try_from(&*url.host).map_err(|_| bad(()))?,
+            target: Uri::try_from(&*url.target).map_err(|_| bad(()))?,
+            origin: format!("{scheme}://{}", url.host),
+            session: Mutex::default(),
+            waiting: Mutex::default(),
+            config,
+        }))
+    }
+
+    pub(super) fn session(&self) -> MutexGuard<'_, Session> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Key, Arc<Call>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn tell(&self, event: &ClientEvent<'_>) {
+        if let Some(observer) = &self.config.observer {
+            observer.event(event);
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.outbox.close();
+        self.closing.set();
+    }
+
+    /// A request as it goes out. `http2`: the connection is of that version, which wants the whole URL.
+    fn request(&self, method: Method, body: Bytes, http2: bool) -> Request<Whole> {
+        let mut request = Request::new(Whole::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = self.target.clone();
+        let headers = request.headers_mut();
+        headers.reserve(8 + self.config.headers.len());
+        if !http2 {
+            headers.insert(header::HOST, self.host.clone());
+        }
+        headers.insert(header::USER_AGENT, AGENT);
+        for (name, value) in &self.config.headers {
+            headers.append(name.clone(), value.clone());
+        }
+        if http2 && let Ok(uri) = Uri::try_from(format!("{}{}", self.origin, self.target)) {
+            *request.uri_mut() = uri;
+        }
+        request
+    }
+
+    /// The POST of a message.
+    pub(super) fn post(&self, message: &Message, http2: bool) -> Request<Whole> {
+        let mut request = self.request(Method::POST, message.bytes.clone(), http2);
+        let headers = request.headers_mut();
+        headers.insert(header::ACCEPT, JSON_OR_EVENTS);
+        headers.insert(header::CONTENT_TYPE, JSON);
+        if let Some(own) = &message.stateless {
+            own.put(headers);
+        } else if message.role != Role::Initialize {
+            self.session().put(headers);
+        }
+        request
+    }
+
+    /// The GET of a stream, to go on behind the event `last` if there is one.
+    pub(super) fn get(&self, last: &[u8], http2: bool) -> Request<Whole> {
+        let mut request = self.request(Method::GET, Bytes::new(), http2);
+        let headers = request.headers_mut();
+        headers.insert(header::ACCEPT, EVENTS);
+        self.session().put(headers);
+        if !last.is_empty()
+            && let Ok(last) = HeaderValue::from_bytes(last)
+        {
+            headers.insert(LAST_EVENT, last);
+        }
+        request
+    }
+
+    /// The DELETE of the session; `None` when it has no id.
+    pub(super) fn goodbye(&self, http2: bool) -> Option<Request<Whole>> {
+        self.session().id.as_ref()?;
+        let mut request = self.request(Method::DELETE, Bytes::new(), http2);
+        self.session().put(request.headers_mut());
+        Some(request)
+    }
+
+    /// Enters a call with the answers it waits for.
+    pub(super) fn enter(&self, call: &Arc<Call>) {
+        let mut waiting = self.waiting();
+        for open in call.open().iter() {
+            waiting.insert(open.key.clone(), Arc::clone(call));
+        }
+    }
+
+    /// The call that waits for the answer of that key.
+    pub(super) fn find(&self, key: &Key) -> Option<Arc<Call>> {
+        self.waiting().get(key).cloned()
+    }
+
+    fn leave(&self, call: &Arc<Call>, open: &Open) {
+        let mut waiting = self.waiting();
+        if waiting.get(&open.key).is_some_and(|entered| Arc::ptr_eq(entered, call)) {
+            waiting.remove(&open.key);
+        }
+    }
+
+    /// Answers with `error` what a call still waits for. Nothing, when it was answered or is cancelled.
+    pub(super) fn fail(&self, call: &Arc<Call>, error: &HttpClientError) {
+        let open = std::mem::take(&mut *call.open());
+        for open in open {
+            self.leave(call, &open);
+            if !call.is_cancelled() {
+                self.refuse(&open, error);
+            }
+        }
+        call.release(self);
+    }
+
+    /// Answers one request with an error.
+    pub(super) fn refuse(&self, open: &Open, error: &HttpClientError) {
+        count(&self.counters.errors);
+        self.tell(&ClientEvent::Failed { error });
+        self.inbox.push(error.response(&open.raw));
+    }
+
+    /// Answers everything that is under way with errors.
+    pub(super) fn fail_all(&self, error: &HttpClientError) {
+        let calls: Vec<_> = self.waiting().values().cloned().collect();
+        for call in calls {
+            self.fail(&call, error);
+        }
+    }
+
+    pub(super) fn skipped(&self, fault: &Fault) {
+        count(&self.counters.faults);
+        self.tell(&ClientEvent::Skipped { fault });
+    }
+
+    /// Takes in a message, which came on the stream of `from` or on none, and hands it on once there is room for it.
+    ///
+    /// # Cancel safety
+    /// A message is handed on and its call settled in one step.
+    pub(super) async fn take_in(&self, bytes: Bytes, from: Option<&Arc<Call>>) -> Came {
+        self.inbox.room().await;
+        let envelope = match Envelope::strict(&bytes) {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                let (at, reason) = match error {
+                    EnvelopeError::Invalid(invalid) => (invalid.at, invalid.reason),
+                    EnvelopeError::DuplicateKey { at } => (at as u64, JsonReason::Duplicate),
+                };
+                self.skipped(&Fault::InvalidJson { at, reason });
+                return Came::Nothing;
+            }
+        };
+        let came = match envelope.kind() {
+            Kind::Response | Kind::Error => {
+                if envelope.raw_id().is_none_or(|id| id == b"null")
+                    && let Some(from) = from
+                    && let Some(id) = from.only()
+                    && let Some(frame) = with_id(&envelope, &id)
+                {
+                    // An error about a request whose id the server could not read: there is only one it can be about.
+                    return Box::pin(self.take_in(frame, Some(from))).await;
+                }
+                self.settle(&envelope, from)
+            }
+            Kind::Batch => {
+                let mut came = Came::Nothing;
+                for element in envelope.elements().flatten() {
+                    let settled = match element.kind() {
+                        Kind::Response | Kind::Error => self.settle(&element, from),
+                        _ => Came::Message,
+                    };
+                    if came != Came::Answer && settled != Came::Nothing {
+                        came = settled;
+                    }
+                }
+                came
+            }
+            _ => Came::Message,
+        };
+        if came == Came::Nothing {
+            count(&self.counters.strays);
+            self.tell(&ClientEvent::Stray);
+            return came;
+        }
+        if came == Came::Hidden {
+            return Came::Answer;
+        }
+        self.inbox.push(self.on_one_line(bytes));
+        came
+    }
+
+    /// Strikes a response off what is waited for.
+    fn settle(&self, envelope: &Envelope<'_>, from: Option<&Arc<Call>>) -> Came {
+        let Some(key) = key(envelope.id()) else { return Came::Nothing };
+        let found = match from {
+            Some(from) if from.waits_for(&key) => Some(Arc::clone(from)),
+            _ => self.find(&key),
+        };
+        let Some(call) = found else { return Came::Nothing };
+        let Some(open) = call.strike(&key) else { return Came::Nothing };
+        self.leave(&call, &open);
+        if call.message.role == Role::Initialize
+            && let Some(result) = envelope.result()
+        {
+            self.established(&call, result);
+        }
+        if call.is_settled() {
+            call.release(self);
+        }
+        if call.quiet {
+            return Came::Hidden;
+        }
+        count(&self.counters.answers);
+        Came::Answer
+    }
+
+    fn on_one_line(&self, bytes: Bytes) -> Frame {
+        if !self.config.one_line || memchr::memchr2(b'\n', b'\r', &bytes).is_none() {
+            return bytes.into();
+        }
+        let mut bytes: Vec<u8> = bytes.into();
+        for byte in &mut bytes {
+            if matches!(byte, b'\n' | b'\r') {
+                *byte = b' ';
+            }
+        }
+        bytes.into()
+    }
+
+    /// The server has answered `initialize`.
+    fn established(&self, call: &Arc<Call>, result: &[u8]) {
+        let id = call.session_id();
+        let has_id = id.is_some();
+        let version = self.session().establish(call.message.clone(), id, result);
+        self.tell(&ClientEvent::SessionStarted { revision: &version, has_id });
+    }
+}
+
+/// An error without an id, with that of the request it must be about.
+fn with_id(envelope: &Envelope<'_>, id: &[u8]) -> Option<Bytes> {
+    if envelope.kind() != Kind::Error {
+        return None;
+    }
+    let error = envelope.error()?;
+    let mut bytes = Vec::with_capacity(error.len() + id.len() + 40);
+    for part in [&b"{\"jsonrpc\":\"2.0\",\"id\":"[..], id, b",\"error\":", error, b"}"] {
+        bytes.extend_from_slice(part);
+    }
+    Some(bytes.into())
+}
+
+/// Headers that a session has.
+impl Session {
+    fn put(&self, headers: &mut http::HeaderMap) {
+        if let Some(id) = &self.id {
+            headers.insert(SESSION, id.clone());
+        }
+        if let Some(version) = &self.version {
+            headers.insert(VERSION, version.clone());
+        }
+    }
+}
