@@ -1,0 +1,467 @@
+//! The HTTP client against a server that the test scripts byte by byte: what goes out, what comes back, and that every
+//! request is answered whatever happens to its answer.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![cfg(feature = "http")]
+
+#[path = "support/http_server.rs"]
+mod http_server;
+
+use std::time::Duration;
+
+use framewire::{
+    Error,
+    error::End,
+    transport::{
+        PollTransport, Transport, TransportError,
+        http::client::{HttpClient, HttpClientBuilder, HttpClientConfig, HttpClientTransport},
+    },
+};
+use http_server::{PATIENCE, Server};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#;
+const RESULT: &str = r#"{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-06-18","capabilities":{},"serverInfo":{"name":"s","version":"1"}}}"#;
+const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+
+/// Settings whose pauses are short.
+fn quick() -> HttpClientBuilder {
+    HttpClientConfig::builder().back_off(Duration::from_millis(1), Duration::from_millis(20))
+}
+
+async fn client(server: &Server, config: HttpClientBuilder) -> HttpClientTransport {
+    HttpClient::connect(&server.url().parse().unwrap(), config.build().unwrap()).await.unwrap()
+}
+
+async fn receive(client: &mut HttpClientTransport) -> String {
+    let received = timeout(PATIENCE, client.receive()).await.expect("an answer in time").unwrap();
+    String::from_utf8(received).unwrap()
+}
+
+async fn receive_json(client: &mut HttpClientTransport) -> Value {
+    serde_json::from_str(&receive(client).await).unwrap()
+}
+
+fn call(id: u32) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"t","arguments":{{}}}}}}"#)
+}
+
+fn answer(id: u32) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"big":12345678901234567890}}}}"#)
+}
+
+/// A client in a session `s-1` whose server has no stream of its own.
+async fn session(server: &mut Server, config: HttpClientBuilder) -> HttpClientTransport {
+    let mut client = client(server, config).await;
+    handshake(server, &mut client, "s-1").await;
+    client
+}
+
+async fn handshake(server: &mut Server, client: &mut HttpClientTransport, id: &str) {
+    client.send(INITIALIZE.as_bytes()).await.unwrap();
+    let post = server.next().await;
+    assert_eq!(post.text(), INITIALIZE);
+    assert_eq!(post.header("mcp-session-id"), None);
+    post.respond("200 OK", &[("content-type", "application/json"), ("mcp-session-id", id)], RESULT).await;
+    assert_eq!(receive(client).await, RESULT);
+    client.send(INITIALIZED.as_bytes()).await.unwrap();
+    server.next().await.accepted().await;
+    let get = server.next_of("GET").await;
+    assert_eq!(get.header("accept"), Some("text/event-stream"));
+    assert_eq!(get.header("mcp-session-id"), Some(id));
+    get.respond("405 Method Not Allowed", &[], "").await;
+}
+
+#[tokio::test]
+async fn sends_what_the_session_asks_for() {
+    let mut server = Server::start().await;
+    let config = quick().bearer("secret").header("X-Tenant", "a");
+    let mut client = session(&mut server, config).await;
+    client.send(call(1).as_bytes()).await.unwrap();
+    let post = server.next().await;
+    assert_eq!((&*post.method, &*post.target), ("POST", "/mcp"));
+    assert_eq!(post.text(), call(1));
+    for (name, value) in [
+        ("accept", "application/json, text/event-stream"),
+        ("content-type", "application/json"),
+        ("mcp-session-id", "s-1"),
+        ("mcp-protocol-version", "2025-06-18"),
+        ("authorization", "Bearer secret"),
+        ("x-tenant", "a"),
+    ] {
+        assert_eq!(post.header(name), Some(value), "{name}");
+    }
+    assert!(post.header("host").unwrap().starts_with("127.0.0.1:"));
+    post.json(answer(1)).await;
+    assert_eq!(receive(&mut client).await, answer(1));
+    // The connection was kept.
+    assert!(client.stats().connections <= 2, "{:?}", client.stats());
+    let closing = tokio::spawn(async move { client.close().await });
+    let goodbye = server.next_of("DELETE").await;
+    assert_eq!(goodbye.header("mcp-session-id"), Some("s-1"));
+    goodbye.respond("204 No Content", &[], "").await;
+    timeout(PATIENCE, closing).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn hands_on_all_that_a_stream_brings_in_its_order() {
+    let mut server = Server::start().await;
+    let mut client = session(&mut server, quick()).await;
+    client.send(call(1).as_bytes()).await.unwrap();
+    let mut post = server.next().await;
+    post.stream(&[]).await;
+    let progress =
+        r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}"#;
+    let ask = r#"{"jsonrpc":"2.0","id":"s-7","method":"sampling/createMessage","params":{}}"#;
+    post.event(progress).await;
+    post.chunk(format!("id: 5\r\nevent: message\r\ndata: {ask}\r\n\r\n")).await;
+    assert_eq!(receive(&mut client).await, progress);
+    assert_eq!(receive(&mut client).await, ask);
+    // The answer to the server's request is a POST of its own, while the stream is open.
+    let reply = r#"{"jsonrpc":"2.0","id":"s-7","result":{}}"#;
+    client.send(reply.as_bytes()).await.unwrap();
+    let second = server.next().await;
+    assert_eq!(second.text(), reply);
+    second.accepted().await;
+    post.event(&answer(1)).await;
+    assert_eq!(receive(&mut client).await, answer(1));
+    post.end().await;
+}
+
+#[tokio::test]
+async fn requests_do_not_wait_for_each_other_but_for_notifications() {
+    let mut server = Server::start().await;
+    let mut client = session(&mut server, quick()).await;
+    client.send(call(1).as_bytes()).await.unwrap();
+    client.send(call(2).as_bytes()).await.unwrap();
+    client.send(br#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#).await.unwrap();
+    client.send(call(3).as_bytes()).await.unwrap();
+    let (first, second, third) = (server.next().await, server.next().await, server.next().await);
+    let mut posts = [first, second, third];
+    posts.sort_by_key(|post| !post.text().contains("notifications"));
+    let [notification, one, two] = posts;
+    assert!(notification.text().contains("notifications"));
+    assert!(server.is_quiet().await, "a request has passed a notification");
+    notification.accepted().await;
+    let three = server.next().await;
+    assert_eq!(three.text(), call(3));
+    // Answers come as they are given.
+    three.json(answer(3)).await;
+    assert_eq!(receive(&mut client).await, answer(3));
+    for post in [one, two] {
+        let id = serde_json::from_str::<Value>(post.text()).unwrap()["id"].as_u64().unwrap();
+        let id = u32::try_from(id).unwrap();
+        post.json(answer(id)).await;
+        assert_eq!(receive(&mut client).await, answer(id));
+    }
+}
+
+#[tokio::test]
+async fn nothing_passes_initialize() {
+    let mut server = Server::start().await;
+    let mut client = client(&server, quick()).await;
+    client.send(INITIALIZE.as_bytes()).await.unwrap();
+    client.send(INITIALIZED.as_bytes()).await.unwrap();
+    client.send(call(1).as_bytes()).await.unwrap();
+    let post = server.next().await;
+    assert!(server.is_quiet().await);
+    post.json(RESULT).await;
+    let initialized = server.next().await;
+    assert_eq!(initialized.text(), INITIALIZED);
+    assert_eq!(initialized.header("mcp-protocol-version"), Some("2025-06-18"));
+    assert!(server.is_quiet().await);
+    initialized.accepted().await;
+    assert_eq!(server.next_of("POST").await.text(), call(1));
+}
+
+#[tokio::test]
+async fn a_cut_stream_is_resumed_behind_its_last_event() {
+    let mut server = Server::start().await;
+    let mut client = session(&mut server, quick()).await;
+    client.send(call(1).as_bytes()).await.unwrap();
+    let mut post = server.next().await;
+    post.stream(&[]).await;
+    post.chunk("id: one/0\nretry: 30\ndata:\n\n").await;
+    post.end().await;
+    let asked = std::time::Instant::now();
+    let mut get = server.next_of("GET").await;
+    assert!(asked.elapsed() >= Duration::from_millis(25), "retry was not obeyed: {:?}", asked.elapsed());
+    assert_eq!(get.header("last-event-id"), Some("one/0"));
+    assert_eq!(get.header("mcp-session-id"), Some("s-1"));
+    get.stream(&[]).await;
+    let progress = r#"{"jsonrpc":"2.0","method":"notifications/message","params":{}}"#;
+    get.chunk(format!("id: one/1\ndata: {progress}\n\n")).await;
+    assert_eq!(receive(&mut client).await, progress);
+    // In mid-event, and in mid-chunk.
+    get.raw("40\r\nid: one/2\ndata: {\"json").await;
+    get.cut();
+    let mut get = server.next_of("GET").await;
+    assert_eq!(get.header("last-event-id"), Some("one/1"));
+    get.stream(&[]).await;
+    get.chunk(format!("id: one/2\ndata: {}\n\n", answer(1))).await;
+    assert_eq!(receive(&mut client).await, answer(1));
+    assert_eq!(client.stats().resumes, 2);
+}
+
+#[tokio::test]
+async fn what_cannot_be_resumed_is_answered_with_an_error() {
+    let mut server = Server::start().await;
+    let mut client = session(&mut server, quick().max_resumes(3)).await;
+    // No event id: nowhere to go on.
+    client.send(call(1).as_bytes()).await.unwrap();
+    let mut post = server.next().await;
+    post.stream(&[]).await;
+    post.event(r#"{"jsonrpc":"2.0","method":"notifications/message","params":{}}"#).await;
+    receive(&mut client).await;
+    post.cut();
+    let error = receive_json(&mut client).await;
+    assert_eq!((&error["id"], &error["error"]["code"]), (&json!(1), &json!(-32000)), "{error}");
+    // A server that has an id and then refuses.
+    client.send(call(2).as_bytes()).await.unwrap();
+    let mut post = server.next().await;
+    post.stream(&[]).await;
+    post.chunk("id: a\ndata:\n\n").await;
+    post.end().await;
+    server.next_of("GET").await.respond("405 Method Not Allowed", &[], "").await;
+    assert_eq!(receive_json(&mut client).await["id"], 2);
+    // A server that breaks down each time.
+    client.send(call(3).as_bytes()).await.unwrap();
+    let mut post = server.next().await;
+    post.stream(&[]).await;
+    post.chunk("id: a\ndata:\n\n").await;
+    post.end().await;
+    for _ in 0..3 {
+        server.next_of("GET").await.respond("500 Internal Server Error", &[], "").await;
+    }
+    assert_eq!(receive_json(&mut client).await["id"], 3);
+    assert!(server.is_quiet().await);
+}
+
+#[tokio::test]
+async fn a_lost_session_is_opened_anew_and_the_request_repeated_once() {
+    for (status, body) in [
+        ("404 Not Found", ""),
+        (
+            "400 Bad Request",
+            r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: No valid session ID provided"},"id":null}"#,
+        ),
+    ] {
+        let mut server = Server::start().await;
+        let mut client = session(&mut server, quick()).await;
+        client.send(call(1).as_bytes()).await.unwrap();
+        server.next().await.respond(status, &[], body).await;
+        let initialize = server.next().await;
+        assert_eq!(initialize.text(), INITIALIZE);
+        assert_eq!(initialize.header("mcp-session-id"), None);
+        initialize
+            .respond("200 OK", &[("content-type", "application/json"), ("mcp-session-id", "s-2")], RESULT)
+            .await;
+        let initialized = server.next().await;
+        assert_eq!(initialized.text(), INITIALIZED);
+        assert_eq!(initialized.header("mcp-session-id"), Some("s-2"));
+        initialized.accepted().await;
+        let again = server.next_of("POST").await;
+        assert_eq!((again.text(), again.header("mcp-session-id")), (&*call(1), Some("s-2")));
+        again.json(answer(1)).await;
+        // The answer to the second initialize is not for the client.
+        assert_eq!(receive(&mut client).await, answer(1));
+        assert_eq!(client.stats().renewals, 1);
+        // Refused again, it is not repeated without end.
+        client.send(call(2).as_bytes()).await.unwrap();
+        server.next_of("POST").await.respond(status, &[], body).await;
+        server
+            .next_of("POST")
+            .await
+            .respond("200 OK", &[("content-type", "application/json"), ("mcp-session-id", "s-3")], RESULT)
+            .await;
+        server.next_of("POST").await.accepted().await;
+        server.next_of("POST").await.respond(status, &[], body).await;
+        let error = receive_json(&mut client).await;
+        assert_eq!(error["id"], 2, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_are_told_with_what_is_known() {
+    let mut server = Server::start().await;
+    let mut client = session(&mut server, quick().max_retry_after(Duration::from_secs(1))).await;
+    type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str, Value);
+    let cases: [Case; 8] = [
+        (
+            "401 Unauthorized",
+            &[("www-authenticate", r#"Bearer realm="x""#)],
+            "who are you",
+            json!({"status": 401, "wwwAuthenticate": r#"Bearer realm="x""#, "reason": "who are you"}),
+        ),
+        ("403 Forbidden", &[], "no", json!({"status": 403, "reason": "no"})),
+        (
+            "302 Found",
+            &[("location", "http://127.0.0.1:1/evil")],
+            "",
+            json!({"status": 302, "location": "http://127.0.0.1:1/evil"}),
+        ),
+        ("307 Temporary Redirect", &[("location", "/x")], "", json!({"status": 307, "location": "/x"})),
+        (
+            "429 Too Many Requests",
+            &[("retry-after", "3600")],
+            "later",
+            json!({"status": 429, "reason": "later", "retryAfter": 3600}),
+        ),
+        ("500 Internal Server Error", &[], "", json!({"status": 500, "reason": "no reason given"})),
+        ("200 OK", &[("content-type", "text/html")], "<html>", Value::Null),
+        ("200 OK", &[("content-type", "application/json")], "{\"jsonrpc\":", Value::Null),
+    ];
+    for (id, (status, headers, body, data)) in cases.into_iter().enumerate() {
+        let id = u32::try_from(id).unwrap();
+        client.send(call(id).as_bytes()).await.unwrap();
+        server.next().await.respond(status, headers, body).await;
+        let error = receive_json(&mut client).await;
+        assert_eq!((&error["id"], &error["error"]["code"]), (&json!(id), &json!(-32000)), "{error}");
+        assert_eq!(error["error"]["data"], data, "{error}");
+    }
+    // A JSON-RPC error is the answer itself, also where the server did not read the id.
+    client.send(call(77).as_bytes()).await.unwrap();
+    let body = r#"{"jsonrpc":"2.0","error":{"code":-32602,"message":"x"},"id":null}"#;
+    server.next().await.respond("400 Bad Request", &[], body).await;
+    let error = receive_json(&mut client).await;
+    assert_eq!((&error["id"], &error["error"]["code"]), (&json!(77), &json!(-32602)), "{error}");
+}
+
+#[tokio::test]
+async fn too_much_at_once_is_repeated_after_the_time_asked_for() {
+    let mut server = Server::start().await;
+    let mut client = session(&mut server, quick()).await;
+    client.send(call(1).as_bytes()).await.unwrap();
+    server.next().await.respond("429 Too Many Requests", &[("retry-after", "0")], "").await;
+    server.next().await.respond("503 Service Unavailable", &[("retry-after", "0")], "").await;
+    server.next().await.json(answer(1)).await;
+    assert_eq!(receive(&mut client).await, answer(1));
+    // Not for ever.
+    client.send(call(2).as_bytes()).await.unwrap();
+    for _ in 0..4 {
+        server.next().await.respond("429 Too Many Requests", &[("retry-after", "0")], "").await;
+    }
+    assert_eq!(receive_json(&mut client).await["error"]["data"]["status"], 429);
+    assert!(server.is_quiet().await);
+}
+
+#[tokio::test]
+async fn answers_over_the_limit_are_errors() {
+    let mut server = Server::start().await;
+    let mut client = session(&mut server, quick().max_message_size(2000)).await;
+    let big = answer(1).replace("12345678901234567890", &"9".repeat(4000));
+    // Declared, chunked, and as an event.
+    client.send(call(1).as_bytes()).await.unwrap();
+    server.next().await.json(&big).await;
+    let error = receive_json(&mut client).await;
+    assert!(error["error"]["message"].as_str().unwrap().contains("2000"), "{error}");
+    client.send(call(1).as_bytes()).await.unwrap();
+    let mut post = server.next().await;
+    post.raw("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n").await;
+    post.chunk(&big).await;
+    assert_eq!(receive_json(&mut client).await["id"], 1);
+    client.send(call(1).as_bytes()).await.unwrap();
+    let mut post = server.next().await;
+    post.stream(&[]).await;
+    post.event(&big.repeat(20)).await;
+    assert_eq!(receive_json(&mut client).await["id"], 1);
+    // And one's own are refused at once.
+    let error = client.send(&[b' '; 2001]).await.unwrap_err();
+    assert!(matches!(error, TransportError::BufferOverflow { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_given_up() {
+    let mut server = Server::start().await;
+    let mut client = session(&mut server, quick().response_timeout(Duration::from_millis(200))).await;
+    client.send(call(1).as_bytes()).await.unwrap();
+    let silent = server.next().await;
+    let error = receive_json(&mut client).await;
+    assert_eq!((&error["id"], &error["error"]["code"]), (&json!(1), &json!(-32001)), "{error}");
+    drop(silent);
+    client.send(call(2).as_bytes()).await.unwrap();
+    let mut half = server.next().await;
+    half.stream(&[]).await;
+    assert_eq!(receive_json(&mut client).await["error"]["code"], -32001);
+}
+
+#[tokio::test]
+async fn a_dead_server_is_told_at_once_and_found_again() {
+    let mut server = Server::start().await;
+    let mut client = session(&mut server, quick()).await;
+    client.send(call(1).as_bytes()).await.unwrap();
+    server.next().await.cut();
+    assert_eq!(receive_json(&mut client).await["error"]["code"], -32000);
+    let port = server.port;
+    server.stop();
+    drop(server);
+    client.send(call(2).as_bytes()).await.unwrap();
+    assert_eq!(receive_json(&mut client).await["id"], 2);
+    assert!(client.is_connected());
+    let mut server = Server::on(tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap());
+    client.send(call(3).as_bytes()).await.unwrap();
+    server.next().await.json(answer(3)).await;
+    assert_eq!(receive(&mut client).await, answer(3));
+}
+
+#[tokio::test]
+async fn a_half_close_lets_what_is_under_way_be_answered() {
+    let mut server = Server::start().await;
+    let mut client = session(&mut server, quick()).await;
+    client.send(call(1).as_bytes()).await.unwrap();
+    std::future::poll_fn(|cx| client.poll_close_sending(cx)).await.unwrap();
+    assert!(matches!(client.send(call(2).as_bytes()).await, Err(TransportError::Closed)));
+    server.next().await.json(answer(1)).await;
+    assert_eq!(receive(&mut client).await, answer(1));
+    let end = timeout(PATIENCE, std::future::poll_fn(|cx| client.poll_receive(cx))).await.unwrap();
+    assert!(matches!(end, Err(Error::Ended(End::Eof))), "{end:?}");
+    assert_eq!(server.next_of("DELETE").await.header("mcp-session-id"), Some("s-1"));
+}
+
+#[tokio::test]
+async fn a_close_answers_what_is_under_way_with_errors() {
+    let mut server = Server::start().await;
+    let mut client = session(&mut server, quick()).await;
+    client.send(call(1).as_bytes()).await.unwrap();
+    client.send(call(2).as_bytes()).await.unwrap();
+    let (one, two) = (server.next().await, server.next().await);
+    // The server never answers the goodbye; the close is bounded.
+    timeout(PATIENCE, client.close()).await.unwrap().unwrap();
+    let mut ids = [receive_json(&mut client).await, receive_json(&mut client).await]
+        .map(|error| error["id"].as_u64().unwrap());
+    ids.sort_unstable();
+    assert_eq!(ids, [1, 2]);
+    assert!(matches!(client.receive().await, Err(TransportError::Closed)));
+    drop((one, two));
+}
+
+#[tokio::test]
+async fn dropping_the_transport_ends_the_session() {
+    let mut server = Server::start().await;
+    let client = session(&mut server, quick()).await;
+    drop(client);
+    assert_eq!(server.next_of("DELETE").await.header("mcp-session-id"), Some("s-1"));
+}
+
+#[tokio::test]
+async fn the_servers_own_stream_comes_back() {
+    let mut server = Server::start().await;
+    let mut client = client(&server, quick()).await;
+    client.send(INITIALIZE.as_bytes()).await.unwrap();
+    server.next().await.json(RESULT).await;
+    receive(&mut client).await;
+    client.send(INITIALIZED.as_bytes()).await.unwrap();
+    server.next().await.accepted().await;
+    let mut get = server.next_of("GET").await;
+    get.stream(&[]).await;
+    let note = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
+    get.chunk(format!(": hello\n\nid: 9\ndata: {note}\n\n")).await;
+    assert_eq!(receive(&mut client).await, note);
+    get.cut();
+    let mut get = server.next_of("GET").await;
+    assert_eq!(get.header("last-event-id"), Some("9"));
+    get.stream(&[]).await;
+    get.chunk(format!("data: {note}\n\n")).await;
+    assert_eq!(receive(&mut client).await, note);
+    assert_eq!(client.stats().reconnects, 1);
+}
