@@ -1,6 +1,6 @@
 //! `framewire bridge`: any endpoint to any other.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use framewire::{
@@ -12,7 +12,10 @@ use framewire::{
 
 use super::{
     exit::Failure,
-    open::{self, Listener, Outgoing},
+    gateway::{Gateway, Sharing},
+    http::HttpLimits,
+    listen::Listener,
+    open::{self, Outgoing},
     quantity::{self, Deadline},
     session::{self, Plan},
     tap::Tap,
@@ -106,6 +109,12 @@ pub(crate) struct Limits {
     proxy: Option<Proxy>,
 
     #[command(flatten)]
+    sharing: Sharing,
+
+    #[command(flatten)]
+    http: HttpLimits,
+
+    #[command(flatten)]
     guard: Guard,
 }
 
@@ -136,8 +145,20 @@ pub(crate) fn start(ends: Ends, limits: &Limits, tap: Option<Tap>) -> Result<(),
     let mut bridge = Bridge::default();
     bridge.linger = limits.linger;
     let max = limits.max_message_size.0;
-    let outgoing = Outgoing { max, deflate: !limits.guard.no_deflate, proxy: limits.proxy.clone() };
-    let plan = |backend, outgoing| Plan {
+    let listens = match &shape {
+        Shape::Serve(listen, _) => listen.as_slice(),
+        Shape::Join(..) => &[],
+    };
+    let is_url = |endpoint: &Endpoint| matches!(endpoint.address, Address::Http(..) | Address::WebSocket(..));
+    let outgoing = Outgoing {
+        max,
+        deflate: !limits.guard.no_deflate,
+        json: limits.sharing.is_always() || listens.iter().any(is_url),
+        token: limits.http.backend_token()?,
+        proxy: limits.proxy.clone(),
+    };
+    let plan = |backend: Endpoint, outgoing: Outgoing| Plan {
+        gateway: Arc::new(Gateway::new(&backend, &outgoing, &limits.sharing, limits.max_connections)),
         backend,
         outgoing,
         max_connections: limits.max_connections,
@@ -149,12 +170,15 @@ pub(crate) fn start(ends: Ends, limits: &Limits, tap: Option<Tap>) -> Result<(),
     let done = runtime.block_on(async {
         match shape {
             Shape::Serve(listen, backend) => {
-                let rules = limits.guard.rules()?;
+                let plan = plan(backend, outgoing);
+                let (rules, gateway) = (limits.guard.rules()?, plan.gateway.clone());
+                let ready = Arc::new(move || gateway.is_ready());
+                let http = limits.http.settings(limits.max_connections, limits.sharing.max_in_flight, ready);
                 let mut listeners = Vec::new();
                 for endpoint in &listen {
-                    listeners.push(Listener::bind(endpoint, max, limits.deadlines(), &rules).await?);
+                    listeners.push(Listener::bind(endpoint, max, limits.deadlines(), &rules, &http).await?);
                 }
-                session::serve(listeners, plan(backend, outgoing)).await
+                session::serve(listeners, plan).await
             }
             Shape::Join(first, second) => {
                 // An echo needs no end of its own.

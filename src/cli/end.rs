@@ -13,10 +13,10 @@ use framewire::io::{child, unix};
 use framewire::{
     Frame, Link,
     codec::{
-        Codec, ContentLength, ContentLengthDecoder, ContentLengthEncoder, Decode, Encode, JsonValues,
-        JsonValuesDecoder, JsonValuesEncoder, Kind, LengthPrefix, LengthPrefixDecoder, LengthPrefixEncoder,
-        Newline, NewlineDecoder, NewlineEncoder, Reply, Step, WebSocket, WebSocketDecoder, WebSocketEncoder,
-        Wrap, websocket::CloseReason,
+        Codec, ContentLength, ContentLengthDecoder, ContentLengthEncoder, Decode, Embedded, Encode,
+        JsonValues, JsonValuesDecoder, JsonValuesEncoder, Kind, LengthPrefix, LengthPrefixDecoder,
+        LengthPrefixEncoder, Newline, NewlineDecoder, NewlineEncoder, Reply, Step, WebSocket,
+        WebSocketDecoder, WebSocketEncoder, Wrap, websocket::CloseReason,
     },
     endpoint::Framing,
     error::{Rejection, Violation},
@@ -45,6 +45,14 @@ impl AnyCodec {
             Framing::ContentLength => Self::ContentLength(ContentLength::new().max_size(max)),
             Framing::Json => Self::Json(JsonValues::new().max_size(max)),
             _ => Self::Newline(Newline::new().max_size(max)),
+        }
+    }
+
+    /// Where a line is a message, sends those that are known to be JSON on one line, whatever lines they came on.
+    pub(crate) fn on_one_line(self, json: bool) -> Self {
+        match self {
+            Self::Newline(codec) if json => Self::Newline(codec.embedded(Embedded::Blank)),
+            codec => codec,
         }
     }
 }

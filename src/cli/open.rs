@@ -1,4 +1,4 @@
-//! Opens what an endpoint names: connects, starts or listens. Errors are written for the person at the prompt.
+//! Opens the backend that an endpoint names: connects, or starts it. Errors are written for the person at the prompt.
 
 use std::{ffi::OsString, future::poll_fn, io, time::Duration};
 
@@ -9,10 +9,7 @@ use framewire::io::{
 };
 use framewire::{
     Link,
-    codec::{
-        Codec, Decode, Encode, WebSocket,
-        websocket::{Role, handshake::ServerConfig},
-    },
+    codec::{Codec, Decode, Encode, websocket::Role},
     endpoint::{Address, Endpoint, Place},
     io::{
         proxy::{Proxy, ProxyError},
@@ -35,9 +32,9 @@ use super::{
     builtin::{self, Builtin},
     end::{AnyCodec, AnyLink, AnyReader, AnyWriter},
     exit::Failure,
-    tls as settings,
+    http, tls as settings,
     transport::AnyTransport,
-    websocket::{self as guard, Rules},
+    websocket as guard,
 };
 
 /// How long a connect or the start of a connection may take.
@@ -51,9 +48,21 @@ const MAX_STDERR_LINE: usize = 2048;
 #[cfg(unix)]
 const STDIN_GRACE: Duration = Duration::from_millis(500);
 
+/// What a client speaks above its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    /// Messages, one after the other.
+    Stream,
+    /// MCP over HTTP, with a session.
+    Session,
+    /// MCP over HTTP, one request.
+    Request,
+}
+
 /// An end that is open.
 pub(crate) struct Opened {
     pub(crate) link: AnyTransport,
+    pub(crate) speaks: Speaks,
     /// The process behind it, if one was started.
     #[cfg(unix)]
     pub(crate) child: Option<ChildHandle>,
@@ -61,210 +70,15 @@ pub(crate) struct Opened {
     pub(crate) peer: String,
 }
 
-/// A client that has connected, and may still have to shake hands: in its own time, not in that of the listener.
-pub(crate) enum Arrived {
-    Open(Box<Opened>),
-    WebSocket(Box<Shaking>),
-}
-
-/// A client that is to ask for a WebSocket.
-pub(crate) struct Shaking {
-    reader: AnyReader,
-    writer: AnyWriter,
-    server: ServerConfig,
-    codec: WebSocket,
-    config: LinkConfig,
-    peer: String,
-}
-
-impl Arrived {
-    /// Who it is, for logs.
-    pub(crate) fn peer(&self) -> &str {
-        match self {
-            Self::Open(opened) => &opened.peer,
-            Self::WebSocket(shaking) => &shaking.peer,
-        }
-    }
-
-    /// Shakes hands.
-    pub(crate) async fn open(self) -> Result<Opened, Failure> {
-        let mut shaking = match self {
-            Self::Open(opened) => return Ok(*opened),
-            Self::WebSocket(shaking) => shaking,
-        };
-        let (accepted, unread) = websocket::answer(&mut shaking.reader, &mut shaking.writer, &shaking.server)
-            .await
-            .map_err(|error| Failure::runtime(format!("{}: {error}", shaking.peer)))?;
-        let Shaking { reader, writer, codec, config, peer, .. } = *shaking;
-        let codec = AnyCodec::WebSocket(Box::new(guard::agreed(codec, accepted.deflate)));
-        let link = Link::with_unread(codec, reader, writer, config, &unread).map_err(Failure::runtime)?;
-        Ok(Opened::without_child(link, peer))
-    }
-}
-
-/// What listens.
-pub(crate) struct Listener {
-    endpoint: Endpoint,
-    max: usize,
-    /// Of what connects over a socket: whoever has this process's stdin is no stranger.
-    config: LinkConfig,
-    kind: Kind,
-    /// How WebSockets are answered, on an endpoint for them.
-    server: Option<ServerConfig>,
-}
-
-enum Kind {
-    /// Serves once.
-    Stdio(bool),
-    Tcp(tcp::Listener),
-    Tls(Box<tls::Listener>),
-    #[cfg(unix)]
-    Unix(unix::Listener),
-}
-
-fn limit(endpoint: &Endpoint, max: usize) -> usize {
+pub(super) fn limit(endpoint: &Endpoint, max: usize) -> usize {
     endpoint.max_message_size.unwrap_or(max)
 }
 
-fn codec(endpoint: &Endpoint, max: usize) -> AnyCodec {
+pub(super) fn codec(endpoint: &Endpoint, max: usize) -> AnyCodec {
     AnyCodec::new(endpoint.framing.unwrap_or_default(), limit(endpoint, max))
 }
 
-impl Listener {
-    /// Listens on `endpoint`, whose messages have at most `max` bytes; what connects gets the deadlines of `config`, and
-    /// over WebSocket is let in by `rules`.
-    pub(crate) async fn bind(
-        endpoint: &Endpoint,
-        max: usize,
-        config: LinkConfig,
-        rules: &Rules,
-    ) -> Result<Self, Failure> {
-        let mut named = endpoint.clone();
-        let cannot =
-            |error: io::Error| Failure::Listen(format!("cannot listen on {endpoint}: {}", listening(&error)));
-        let mut bound = None;
-        let kind = match &endpoint.address {
-            Address::Stdio => Kind::Stdio(false),
-            Address::Tcp { host, port } => {
-                let listener = tcp::Listener::bind((host.as_str(), *port)).await.map_err(cannot)?;
-                bound = listener.local_addr().ok();
-                Kind::Tcp(listener)
-            }
-            Address::Tls(address) => {
-                let settings = settings::server(endpoint, address)?;
-                let host = address.host.as_str();
-                let listener = tls::Listener::bind((host, address.port), settings).await.map_err(cannot)?;
-                bound = listener.local_addr().ok();
-                Kind::Tls(Box::new(listener))
-            }
-            #[cfg(unix)]
-            Address::Unix(path) => Kind::Unix(unix::Listener::bind(path).map_err(cannot)?),
-            Address::WebSocket(url, _) if url.target.contains('?') => {
-                return Err(Failure::usage(format!("{endpoint}: a listener has no query; its clients have")));
-            }
-            Address::WebSocket(url, address) => match &url.place {
-                Place::Tcp { host, port, secure: false } => {
-                    let listener = tcp::Listener::bind((host.as_str(), *port)).await.map_err(cannot)?;
-                    bound = listener.local_addr().ok();
-                    Kind::Tcp(listener)
-                }
-                Place::Tcp { host, port, .. } => {
-                    let settings = settings::server(endpoint, address)?;
-                    let listener =
-                        tls::Listener::bind((host.as_str(), *port), settings).await.map_err(cannot)?;
-                    bound = listener.local_addr().ok();
-                    Kind::Tls(Box::new(listener))
-                }
-                #[cfg(unix)]
-                Place::Unix(path) => Kind::Unix(unix::Listener::bind(path).map_err(cannot)?),
-                _ => return Err(Failure::usage(format!("{endpoint}: not built in"))),
-            },
-            _ => {
-                let scheme = endpoint.scheme();
-                return Err(Failure::usage(format!(
-                    "{scheme}: cannot listen; stdio:, tcp://HOST:PORT, tls://HOST:PORT, unix:PATH, ws://HOST:PORT, wss://HOST:PORT and ws+unix:PATH can (did you mean --connect {endpoint}?)"
-                )));
-            }
-        };
-        if let Some(bound) = bound {
-            named.set_port(bound.port());
-        }
-        let loopback = bound.is_none_or(|bound| bound.ip().is_loopback());
-        if !loopback && !rules.expose {
-            return Err(Failure::usage(format!(
-                "{endpoint}: other machines would reach it; add --expose if they shall, or listen on 127.0.0.1 or a Unix socket"
-            )));
-        }
-        let server = match &endpoint.address {
-            Address::WebSocket(url, _) => Some(guard::server(url, rules.clone(), loopback)?),
-            _ => None,
-        };
-        if !loopback {
-            warn!("{endpoint}: reached from other machines, too");
-        }
-        Ok(Self { endpoint: named, max, config, kind, server })
-    }
-
-    /// What it listens on, with the port that the system chose.
-    pub(crate) fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
-    }
-
-    /// The next connection; `None` when there will be no more.
-    pub(crate) async fn accept(&mut self) -> io::Result<Option<Arrived>> {
-        let (reader, writer, peer) = match &mut self.kind {
-            Kind::Stdio(true) => return Ok(None),
-            Kind::Stdio(served) => {
-                *served = true;
-                let link = any_stdio(codec(&self.endpoint, self.max))?;
-                return Ok(Some(Arrived::Open(Box::new(Opened::without_child(link, "stdio".to_owned())))));
-            }
-            Kind::Tcp(listener) => {
-                let (reader, writer, peer) = listener.accept().await?;
-                (AnyReader::Tcp(reader), AnyWriter::Tcp(writer), peer.to_string())
-            }
-            Kind::Tls(listener) => loop {
-                match listener.accept_any().await? {
-                    (peer, Ok((reader, writer))) => {
-                        break (AnyReader::Tls(reader), AnyWriter::Tls(writer), peer.to_string());
-                    }
-                    (peer, Err(error)) => warn!(peer = peer.to_string(), "refused: {error}"),
-                }
-            },
-            #[cfg(unix)]
-            Kind::Unix(listener) => {
-                let (reader, writer, peer) = listener.accept().await?;
-                let peer = match peer.pid {
-                    Some(pid) => format!("pid {pid} uid {}", peer.uid),
-                    None => format!("uid {}", peer.uid),
-                };
-                (AnyReader::Unix(reader), AnyWriter::Unix(writer), peer)
-            }
-        };
-        let config = self.config.clone();
-        Ok(Some(match &self.server {
-            Some(server) => Arrived::WebSocket(Box::new(Shaking {
-                reader,
-                writer,
-                server: server.clone(),
-                codec: guard::codec(Role::Server, limit(&self.endpoint, self.max)),
-                config,
-                peer,
-            })),
-            None => {
-                let link = Link::with_config(codec(&self.endpoint, self.max), reader, writer, config);
-                Arrived::Open(Box::new(Opened::without_child(link, peer)))
-            }
-        }))
-    }
-
-    /// Whether it will serve no more than one connection.
-    pub(crate) fn serves_once(&self) -> bool {
-        matches!(self.kind, Kind::Stdio(_))
-    }
-}
-
-fn any_stdio(codec: AnyCodec) -> io::Result<AnyLink> {
+pub(super) fn any_stdio(codec: AnyCodec) -> io::Result<AnyLink> {
     let (reader, writer) = stdio::open()?;
     Ok(Link::pair(codec, AnyReader::Stdio(reader), AnyWriter::Stdio(writer)))
 }
@@ -276,6 +90,10 @@ pub(crate) struct Outgoing {
     pub(crate) max: usize,
     /// Whether compression is offered where there is such a thing.
     pub(crate) deflate: bool,
+    /// Whether messages are JSON for certain: line breaks between its tokens then become blanks where a line is a message.
+    pub(crate) json: bool,
+    /// The bearer token that is shown over HTTP.
+    pub(crate) token: Option<String>,
     /// The proxy that whatever is on TCP goes through.
     pub(crate) proxy: Option<Proxy>,
 }
@@ -287,7 +105,7 @@ pub(crate) async fn connect(
     connection: u64,
 ) -> Result<Opened, Failure> {
     let max = outgoing.max;
-    let codec = codec(endpoint, max);
+    let codec = codec(endpoint, max).on_one_line(outgoing.json);
     let options = tcp::TcpOptions::default().connect_timeout(CONNECT_TIMEOUT).proxy(outgoing.proxy.clone());
     let cannot =
         |error: &io::Error| Failure::Connect(format!("cannot connect to {endpoint}: {}", connecting(error)));
@@ -295,7 +113,11 @@ pub(crate) async fn connect(
     let mut child = None;
     #[cfg(not(unix))]
     let _ = connection;
-    let link = match &endpoint.address {
+    let link: AnyLink = match &endpoint.address {
+        Address::Http(url, address) => {
+            let transport = Box::new(http::connect(endpoint, url, address, outgoing, options).await?);
+            return Ok(Opened::behind(AnyTransport::Other(transport), endpoint.to_string()));
+        }
         Address::Stdio => any_stdio(codec).map_err(|error| Failure::runtime(format!("stdio: {error}")))?,
         Address::Tcp { port: 0, .. } => return Err(no_port(endpoint)),
         Address::Tls(address) if address.port == 0 => return Err(no_port(endpoint)),
@@ -369,6 +191,7 @@ pub(crate) async fn connect(
     let peer = endpoint.to_string();
     Ok(Opened {
         link: link.into(),
+        speaks: Speaks::Stream,
         #[cfg(unix)]
         child,
         peer,
@@ -376,9 +199,15 @@ pub(crate) async fn connect(
 }
 
 impl Opened {
-    fn without_child(link: AnyLink, peer: String) -> Self {
+    pub(super) fn without_child(link: AnyLink, peer: String) -> Self {
+        Self::behind(link.into(), peer)
+    }
+
+    /// Something that has no process of its own.
+    pub(crate) fn behind(link: AnyTransport, peer: String) -> Self {
         Self {
-            link: link.into(),
+            link,
+            speaks: Speaks::Stream,
             #[cfg(unix)]
             child: None,
             peer,
@@ -400,22 +229,6 @@ impl Opened {
                 Err(error) => warn!("child {}: {error}", child.id()),
             }
         }
-    }
-}
-
-fn listening(error: &io::Error) -> String {
-    use io::ErrorKind::{AddrInUse, AddrNotAvailable, NotFound, PermissionDenied};
-    match error.kind() {
-        AddrInUse => {
-            "another program listens there already; stop it or choose another (port 0 picks a free one)"
-                .into()
-        }
-        AddrNotAvailable => "this machine has no such address".into(),
-        PermissionDenied => {
-            "permission denied (ports below 1024 and foreign directories need more rights)".into()
-        }
-        NotFound => "the directory of the socket does not exist".into(),
-        _ => error.to_string(),
     }
 }
 

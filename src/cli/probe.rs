@@ -88,8 +88,12 @@ struct Found {
 async fn probe(endpoint: &Endpoint, arguments: &Arguments) -> Result<Found, Failure> {
     let no_answer = |text: String| Failure::Connect(format!("{endpoint}: {text}"));
     let start = Instant::now();
-    let outgoing =
-        Outgoing { max: arguments.max_message_size.0, deflate: true, proxy: arguments.proxy.clone() };
+    let outgoing = Outgoing {
+        max: arguments.max_message_size.0,
+        deflate: true,
+        proxy: arguments.proxy.clone(),
+        ..Outgoing::default()
+    };
     let mut opened = open::connect(endpoint, &outgoing, 1).await?;
     let connect = start.elapsed();
     let mut asked = Asked { link: &mut opened.link, timeout: arguments.timeout, id: 0 };
@@ -148,7 +152,7 @@ impl Asked<'_> {
         }
         Transport::send(self.link, message.to_string().as_bytes())
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| format!("no answer to {method}: {error}"))?;
         let link = &mut *self.link;
         let answer = async move {
             loop {

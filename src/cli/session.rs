@@ -22,7 +22,9 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     exit::Failure,
-    open::{self, Arrived, Listener, Opened, Outgoing},
+    gateway::Gateway,
+    listen::{Arrived, Listener},
+    open::{self, Opened, Outgoing, Speaks},
     signals::Signals,
     tap::Tap,
     transport::AnyTransport,
@@ -48,6 +50,8 @@ enum Stop {
 pub(crate) struct Plan {
     pub(crate) backend: Endpoint,
     pub(crate) outgoing: Outgoing,
+    /// What stands before the backend for clients that are not simply piped.
+    pub(crate) gateway: Arc<Gateway>,
     pub(crate) max_connections: usize,
     pub(crate) drain_timeout: Duration,
     pub(crate) bridge: Bridge,
@@ -64,6 +68,7 @@ pub(crate) async fn serve(listeners: Vec<Listener>, plan: Plan) -> Result<(), Fa
     let once = matches!(listeners.as_slice(), [only] if only.serves_once());
     let (accepted, mut clients) = mpsc::channel(1);
     let mut accepting = JoinSet::new();
+    let connections: Vec<_> = listeners.iter().filter_map(Listener::connections).collect();
     for listener in listeners {
         let endpoint = listener.endpoint().to_string();
         info!(endpoint, "listening");
@@ -111,6 +116,9 @@ pub(crate) async fn serve(listeners: Vec<Listener>, plan: Plan) -> Result<(), Fa
     // time.
     let mut deadline = None;
     if signals.came || outcome.is_err() {
+        for connections in &connections {
+            connections.shut();
+        }
         let _ = stop.send(Stop::Drain);
         deadline = Some(tokio::time::Instant::now() + plan.drain_timeout);
     }
@@ -140,7 +148,17 @@ pub(crate) async fn serve(listeners: Vec<Listener>, plan: Plan) -> Result<(), Fa
             }
         }
     }
-    outcome
+    // Answers that have left their sessions leave the process, and then the backends that all shared end in order.
+    let ending = async {
+        for connections in &connections {
+            connections.end().await;
+        }
+        plan.gateway.close().await;
+    };
+    tokio::select! {
+        _ = tokio::time::timeout(plan.drain_timeout.max(CUT_TIMEOUT), ending) => outcome,
+        signal = signals.next() => Err(Failure::Signal(signal.number())),
+    }
 }
 
 /// Joins an end with another, or, when there is no other, with itself, once.
@@ -238,11 +256,27 @@ async fn session(
             return Ok(());
         }
     };
-    info!(connection = number, peer = client.peer, "connected");
+    match client.speaks {
+        // As many as there are requests.
+        Speaks::Request => debug!(connection = number, peer = client.peer, "connected"),
+        _ => info!(connection = number, peer = client.peer, "connected"),
+    }
     if plan.backend.address == Address::Echo {
         return echo(number, client, plan, stopped).await;
     }
-    match open::connect(&plan.backend, &plan.outgoing, number).await {
+    let backend = match client.speaks {
+        Speaks::Request => Ok(plan.gateway.request()),
+        Speaks::Session => Ok(plan.gateway.session()),
+        Speaks::Stream if plan.gateway.is_always() => Ok(plan.gateway.session()),
+        Speaks::Stream => {
+            let opened = open::connect(&plan.backend, &plan.outgoing, number).await;
+            opened.map(|backend| match plan.backend.address {
+                Address::Http(..) => plan.gateway.translated(backend),
+                _ => backend,
+            })
+        }
+    };
+    match backend {
         Ok(backend) => run(number, client, backend, plan, stopped).await,
         Err(failure) => {
             info!(connection = number, "closed: there is no backend");

@@ -1,20 +1,30 @@
-//! [`AnyTransport`]: what the command holds of a client or a backend.
+//! [`AnyTransport`]: what the command holds of a client or a backend, and [`Backends`], which opens backends again and
+//! again for the gateway.
 
-use std::task::{Context, Poll};
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
 use framewire::{
     Frame, Result,
     buffer::BufferManager,
     codec::{Kind, websocket::CloseReason},
+    endpoint::Endpoint,
+    gateway::{Backend, Opening},
     transport::PollTransport,
 };
 
-use super::end::AnyLink;
+use super::{
+    end::AnyLink,
+    open::{self, Opened, Outgoing},
+};
 
 /// A link, known by its type so that a message costs one branch; or anything else.
 pub(crate) enum AnyTransport {
     Link(Box<AnyLink>),
-    #[expect(dead_code, reason = "HTTP sessions are about to be such")]
     Other(Box<dyn PollTransport>),
 }
 
@@ -106,5 +116,110 @@ impl PollTransport for AnyTransport {
 
     fn buffers(&self) -> &BufferManager {
         each!(self, transport => transport.buffers())
+    }
+}
+
+/// Opens an endpoint for the gateway.
+pub(crate) struct Backends {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) outgoing: Outgoing,
+}
+
+impl Backend for Backends {
+    fn open(&self, number: u64) -> Opening {
+        let (endpoint, outgoing) = (self.endpoint.clone(), self.outgoing.clone());
+        Box::pin(async move {
+            match open::connect(&endpoint, &outgoing, number).await {
+                Ok(opened) => Ok(Box::new(Ended { opened: Some(opened), ending: None }) as _),
+                Err(failure) => Err(io::Error::other(failure.text().unwrap_or_default().to_owned())),
+            }
+        })
+    }
+}
+
+/// A backend whose close also ends the process behind it.
+struct Ended {
+    opened: Option<Opened>,
+    ending: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
+}
+
+impl Ended {
+    fn link(&mut self) -> Result<&mut AnyTransport> {
+        match &mut self.opened {
+            Some(opened) => Ok(&mut opened.link),
+            None => Err(framewire::Error::Ended(framewire::error::End::Closed)),
+        }
+    }
+}
+
+impl PollTransport for Ended {
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame>> {
+        self.link()?.poll_receive(cx)
+    }
+
+    fn poll_receive_lent(&mut self, cx: &mut Context<'_>) -> Poll<Result<&mut [u8]>> {
+        self.link()?.poll_receive_lent(cx)
+    }
+
+    fn poll_receive_with_kind(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Kind, &mut [u8])>> {
+        self.link()?.poll_receive_with_kind(cx)
+    }
+
+    fn set_kind(&mut self, kind: Kind) {
+        if let Ok(link) = self.link() {
+            link.set_kind(kind);
+        }
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.link()?.poll_ready(cx)
+    }
+
+    fn has_room(&self) -> bool {
+        self.opened.as_ref().is_some_and(|opened| opened.link.has_room())
+    }
+
+    fn start_send(&mut self, payload: &[u8]) -> Result<()> {
+        self.link()?.start_send(payload)
+    }
+
+    fn start_send_frame(&mut self, frame: &Frame) -> Result<()> {
+        self.link()?.start_send_frame(frame)
+    }
+
+    fn start_feed(&mut self, payload: &[u8]) -> Result<()> {
+        self.link()?.start_feed(payload)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.link()?.poll_flush(cx)
+    }
+
+    fn poll_close_sending(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.link()?.poll_close_sending(cx)
+    }
+
+    fn ends_both_ways(&self) -> bool {
+        self.opened.as_ref().is_some_and(|opened| opened.link.ends_both_ways())
+    }
+
+    /// The link is closed, and then the child ended in order.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if let Some(opened) = self.opened.take() {
+            self.ending = Some(Box::pin(opened.end()));
+        }
+        if let Some(ending) = &mut self.ending {
+            ready!(ending.as_mut().poll(cx));
+            self.ending = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn is_connected(&self) -> bool {
+        self.opened.as_ref().is_some_and(|opened| opened.link.is_connected())
+    }
+
+    fn transport_type(&self) -> &'static str {
+        self.opened.as_ref().map_or("closed", |opened| opened.link.transport_type())
     }
 }

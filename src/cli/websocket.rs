@@ -1,6 +1,9 @@
 //! What a `ws://`, `wss://` or `ws+unix:` endpoint says, as settings of WebSocket; and whom a listener lets in.
 
-use std::{hint::black_box, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 use framewire::{
@@ -12,6 +15,7 @@ use framewire::{
         },
     },
     endpoint::Url,
+    guard::Access,
     limits::HANDSHAKE_TIMEOUT,
     transport::websocket,
 };
@@ -83,19 +87,11 @@ impl Default for Rules {
 
 impl Guard {
     pub(crate) fn rules(&self) -> Result<Rules, Failure> {
-        let (token, from) = match (&self.token, &self.token_file) {
-            (Some(token), _) => (Some(token.clone()), "--token".to_owned()),
-            (None, Some(file)) => {
-                let from = format!("--token-file {}", file.display());
-                let text = std::fs::read_to_string(file);
-                (Some(text.map_err(|error| Failure::usage(format!("{from}: {error}")))?), from)
-            }
-            (None, None) => (None, String::new()),
+        let token = match (&self.token, &self.token_file) {
+            (Some(token), _) => Some(not_empty("--token", token)?),
+            (None, Some(file)) => Some(token_in("--token-file", file)?),
+            (None, None) => None,
         };
-        let token = token.map(|token| token.trim().to_owned());
-        if token.as_ref().is_some_and(String::is_empty) {
-            return Err(Failure::usage(format!("{from}: it is empty")));
-        }
         Ok(Rules {
             origins: self.allow_origin.clone(),
             hosts: self.allow_host.clone(),
@@ -107,63 +103,56 @@ impl Guard {
     }
 }
 
+/// The token in a file, without the blanks around it.
+pub(crate) fn token_in(option: &str, file: &Path) -> Result<String, Failure> {
+    let from = format!("{option} {}", file.display());
+    let text = std::fs::read_to_string(file).map_err(|error| Failure::usage(format!("{from}: {error}")))?;
+    not_empty(&from, &text)
+}
+
+fn not_empty(from: &str, token: &str) -> Result<String, Failure> {
+    match token.trim() {
+        "" => Err(Failure::usage(format!("{from}: it is empty"))),
+        token => Ok(token.to_owned()),
+    }
+}
+
 impl Rules {
-    fn verdict(&self, asked: &Asked<'_>, path: &str, loopback: bool) -> Verdict {
-        if path != "/" && asked.path() != path {
-            return Verdict::NotFound;
+    /// Whom a listener lets in. `loopback`: only this machine reaches it; one that others reach and whose names nobody has
+    /// told answers to any.
+    pub(crate) fn access(&self, loopback: bool) -> Access {
+        let mut access = Access::new();
+        if !loopback && self.hosts.is_empty() {
+            access = access.host("*");
         }
-        let host = without_port(asked.host);
-        let listed = |list: &[String], item: &str| {
-            list.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(item))
-        };
-        let known = listed(&self.hosts, host) || listed(&self.hosts, asked.host);
-        let expected = if loopback { is_loopback(host) } else { self.hosts.is_empty() };
-        if !known && !expected {
-            return Verdict::Forbidden;
-        }
-        if let Some(origin) = asked.origin
-            && !listed(&self.origins, origin)
-        {
-            let from = origin.split_once("://").map_or("", |(_, host)| without_port(host));
-            let own = from.eq_ignore_ascii_case(host) || (loopback && is_loopback(from));
-            if !own {
-                return Verdict::Forbidden;
-            }
-        }
-        match (&self.token, asked.bearer) {
-            (None, _) => Verdict::Accept,
-            (Some(token), Some(shown)) if same(token.as_bytes(), shown.as_bytes()) => Verdict::Accept,
-            (Some(_), _) => Verdict::Unauthorized,
-        }
+        access = self.hosts.iter().fold(access, |access, host| access.host(host.as_str()));
+        access = self.origins.iter().fold(access, |access, origin| access.origin(origin.as_str()));
+        self.token.iter().fold(access, |access, token| access.token(token.as_str()))
     }
 }
 
-/// Compares without telling by its time how much is right.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |differs, (a, b)| black_box(differs | (a ^ b))) == 0
-}
-
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
+fn verdict(access: &Access, asked: &Asked<'_>, path: &str) -> Verdict {
+    if access.check_source(asked.host, asked.origin).is_err() {
+        return Verdict::Forbidden;
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    if path != "/" && asked.path() != path {
+        return Verdict::NotFound;
+    }
+    match access.check_token(asked.bearer.map(str::as_bytes)) {
+        Ok(()) => Verdict::Accept,
+        Err(_) => Verdict::Unauthorized,
+    }
 }
 
 /// How a listener of `url` answers handshakes. `loopback`: only this machine reaches it.
 pub(crate) fn server(url: &Url, rules: Rules, loopback: bool) -> Result<ServerConfig, Failure> {
-    let path = url.target.split_once('?').map_or(&*url.target, |(path, _)| path).to_owned();
+    let path = url.path().to_owned();
     let mut config = ServerConfig::new().protocol(PROTOCOL).map_err(Failure::runtime)?;
     if !rules.no_deflate {
         config = config.deflate(DeflateParams::default());
     }
-    Ok(config.timeout(rules.timeout).policy(move |asked| rules.verdict(asked, &path, loopback)))
+    let access = rules.access(loopback);
+    Ok(config.timeout(rules.timeout).policy(move |asked| verdict(&access, asked, &path)))
 }
 
 /// What is asked for of the server of `url`.
