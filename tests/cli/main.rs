@@ -5,6 +5,7 @@
 mod arguments;
 mod bridge;
 mod children;
+mod gateway;
 mod harness;
 mod measure;
 mod tls;
