@@ -188,3 +188,90 @@ async fn what_precedes_the_answer_makes_it_a_stream() {
     assert_eq!(events.data().await.unwrap(), answer("\"a\"", "{ }"));
     assert_eq!(events.next().await, None);
 }
+
+#[tokio::test]
+async fn the_oldest_revision_answers_on_its_one_stream() {
+    let mut world = plain().await;
+    let mut listening = Client::connect(world.addr).await;
+    listening.send("GET /sse HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n").await;
+    let mut session = in_time(world.sessions.accept()).await.unwrap();
+    assert_eq!(session.kind(), SessionKind::Legacy);
+    assert!(listening.head().await.unwrap().is_stream());
+    let mut events = Events::new(&mut listening);
+    let endpoint = events.next().await.unwrap();
+    assert_eq!(endpoint.event.as_deref(), Some("endpoint"));
+    let target = endpoint.data.unwrap();
+    assert_eq!(target, format!("/messages?sessionId={}", session.id()));
+
+    let mut client = Client::connect(world.addr).await;
+    let to = |body: &str| post("", body).replace("/mcp", &target);
+    let (head, body) = client.request(to(&request(1, "ping"))).await;
+    assert_eq!((head.status, body.as_str()), (202, ""));
+    assert_eq!(next(&mut session).await, request(1, "ping"));
+    for message in [notification("notifications/message"), answer(1, "{}"), request(5, "roots/list")] {
+        say(&mut session, &message).await;
+        let event = events.next().await.unwrap();
+        assert_eq!((event.data, event.id), (Some(message), None));
+    }
+    let (head, _) = client.request(to(&request(1, "ping")).replace("sessionId=", "sessionId=x")).await;
+    assert_eq!(head.status, 404);
+    // The stream is the session.
+    drop(listening);
+    assert!(matches!(receive(&mut session).await, Err(Error::Ended(End::Eof))));
+    assert_eq!(client.request(to(&request(2, "ping"))).await.0.status, 404);
+}
+
+fn modern(id: u32, method: &str, extra: &str) -> String {
+    let params = r#"{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}"#;
+    let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#);
+    post(&format!("MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: {method}\r\n{extra}"), &body)
+}
+
+#[tokio::test]
+async fn a_stateless_request_is_a_session_of_its_own() {
+    let mut world = plain().await;
+    let mut client = Client::connect(world.addr).await;
+    for (said, status) in [
+        (answer(1, "{}"), 200),
+        (r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"?"}}"#.to_owned(), 404),
+        (r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32022,"message":"?"}}"#.to_owned(), 400),
+        (r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"?"}}"#.to_owned(), 200),
+    ] {
+        client.send(modern(1, "tools/list", "Mcp-Session-Id: whatever\r\n")).await;
+        let mut session = in_time(world.sessions.accept()).await.unwrap();
+        assert_eq!((session.kind(), session.id()), (SessionKind::Stateless, ""));
+        assert_eq!(session.revision(), Some(Revision::R2026_07_28));
+        assert!(next(&mut session).await.contains("tools/list"));
+        say(&mut session, &said).await;
+        let head = client.head().await.unwrap();
+        assert_eq!((head.status, head.get("mcp-session-id")), (status, None));
+        assert_eq!(client.body(&head).await, said.as_bytes());
+        assert!(matches!(receive(&mut session).await, Err(Error::Ended(End::Eof))));
+    }
+    let (head, _) = client.request(get("MCP-Protocol-Version: 2026-07-28\r\n")).await;
+    assert_eq!((head.status, head.get("allow")), (405, Some("POST")));
+
+    // Unanswered, as its server is gone.
+    client.send(modern(7, "tools/list", "")).await;
+    let mut session = in_time(world.sessions.accept()).await.unwrap();
+    next(&mut session).await;
+    drop(session);
+    let head = client.head().await.unwrap();
+    let body = String::from_utf8(client.body(&head).await).unwrap();
+    assert!(body.contains(r#""id":7,"error":{"code":-32603"#), "{body}");
+
+    // A stream, whose client goes.
+    client.send(modern(8, "subscriptions/listen", "")).await;
+    let mut session = in_time(world.sessions.accept()).await.unwrap();
+    next(&mut session).await;
+    say(&mut session, &notification("notifications/subscriptions/acknowledged")).await;
+    let head = client.head().await.unwrap();
+    assert!(head.is_stream());
+    let event = Events::new(&mut client).next().await.unwrap();
+    assert_eq!(
+        event,
+        Event { data: Some(notification("notifications/subscriptions/acknowledged")), ..Event::default() }
+    );
+    drop(client);
+    assert!(matches!(receive(&mut session).await, Err(Error::Ended(End::Reset))));
+}

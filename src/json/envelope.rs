@@ -505,3 +505,12 @@ pub fn member<'a>(object: &'a [u8], key: &str) -> Result<Option<&'a [u8]>, Envel
     }
     Ok(found)
 }
+
+/// `value` as the string that it is; `None` when it is no string. For what [`Envelope`] or [`member`] found.
+#[must_use]
+pub fn string(value: &[u8]) -> Option<RawString<'_>> {
+    match value {
+        [b'"', raw @ .., b'"'] => Some(RawString::new(raw)),
+        _ => None,
+    }
+}

@@ -14,7 +14,7 @@ mod streaming;
 mod text;
 mod value;
 
-pub use envelope::{Elements, Envelope, EnvelopeError, Id, Kind, member};
+pub use envelope::{Elements, Envelope, EnvelopeError, Id, Kind, member, string};
 pub(crate) use envelope::{SUBSCRIPTION_ID, Within};
 #[cfg(feature = "link")]
 pub use events::EventReader;

@@ -24,6 +24,7 @@ mod reply;
 mod request;
 mod session;
 mod state;
+mod stateless;
 mod stream;
 
 use std::{

@@ -17,6 +17,7 @@ use super::{
     session::{HttpSession, Session},
     state::Over,
 };
+use crate::transport::Revision;
 
 /// Bytes of chance in an id.
 const ID: usize = 20;
@@ -85,7 +86,6 @@ impl Registry {
     }
 
     /// A session for one request.
-    #[allow(dead_code)]
     pub(super) fn open_stateless(self: &Arc<Self>, peer: &Arc<str>) -> Result<Arc<Session>, NoSession> {
         if self.is_closing() {
             return Err(NoSession::Busy);
@@ -96,6 +96,8 @@ impl Registry {
         if before >= self.config.max_stateless {
             return Err(NoSession::Full);
         }
+        session.lock().revision = Some(Revision::R2026_07_28);
+        self.hand_over(HttpSession::new(Arc::clone(&session)))?;
         Ok(session)
     }
 

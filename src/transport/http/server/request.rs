@@ -36,15 +36,13 @@ use super::{
     reply::{self, Events, INTERNAL, INVALID, NO_SESSION, PARSE, REFUSED, Reply},
     session::{Entry, Session, Ticket},
     state::{Answer, Asked, NoEntry, NoResume, Over},
+    stateless::{self, Era},
 };
 use crate::{
     Frame,
     json::{Envelope, EnvelopeError, Id, Kind},
     transport::Revision,
 };
-
-/// The code of an unsupported revision (revision 2026-07-28).
-const UNSUPPORTED: i32 = -32022;
 
 /// Bodies up to this size, in bytes, are held as long as their ids are needed; of larger ones the ids are copied.
 const SMALL: usize = 4 * 1024;
@@ -82,6 +80,14 @@ impl Exchange {
         let path = parts.uri.path();
         if path == config.path {
             return self.streamable(parts, body).await;
+        }
+        if let Some((stream, messages)) = &config.legacy {
+            if path == stream {
+                return self.open_legacy(&parts, messages);
+            }
+            if path == messages {
+                return self.post_legacy(&parts, body).await;
+            }
         }
         reply::error(StatusCode::NOT_FOUND, None, REFUSED, "nothing is served here")
     }
@@ -133,14 +139,22 @@ impl Exchange {
             Err(reply) => return *reply,
         };
         let id = envelope.raw_id();
-        let named = match head::revision(headers) {
-            Named::None => None,
-            Named::Known(revision) if self.registry.config().speaks(revision) => Some(revision),
-            Named::Known(revision) => return self.unsupported(id, revision.as_str()),
-            Named::Unknown(text) => return self.unsupported(id, text),
+        let speaks = |revision| self.registry.config().speaks(revision);
+        let (named, single) = match stateless::classify(headers, &envelope, speaks) {
+            Ok(Era::Sessions(named)) => (named, false),
+            Ok(Era::Stateless) => (None, true),
+            Ok(Era::Unsupported(requested)) => return self.unsupported(id, &requested),
+            Err(reply) => return *reply,
         };
-        if named.is_some_and(Revision::is_stateless) {
-            return self.unsupported(id, Revision::R2026_07_28.as_str());
+        if single {
+            let asked = match asked(&body, &envelope, false) {
+                Ok(asked) => asked,
+                Err(reply) => return *reply,
+            };
+            return match self.registry.open_stateless(&self.peer) {
+                Ok(session) => self.deliver(session, body, asked).await,
+                Err(error) => no_session(error, id),
+            };
         }
         let initialize = envelope.kind() == Kind::Request
             && envelope.method().is_some_and(|method| method.is("initialize"));
@@ -172,6 +186,46 @@ impl Exchange {
             Err(reply) => return *reply,
         };
         asked.initialize = initialize;
+        self.deliver(session, body, asked).await
+    }
+
+    /// GET of the oldest revision: the stream of a session of its own.
+    fn open_legacy(&self, parts: &Parts, messages: &str) -> Reply {
+        if parts.method != Method::GET {
+            return not_allowed("GET");
+        }
+        if !head::accepts(&parts.headers, "text/event-stream") {
+            let text = "text/event-stream has to be accepted";
+            return reply::error(StatusCode::NOT_ACCEPTABLE, None, REFUSED, text);
+        }
+        let session = match self.registry.open(SessionKind::Legacy, &self.peer) {
+            Ok(session) => session,
+            Err(error) => return no_session(error, None),
+        };
+        let preamble = format!("event: endpoint\ndata: {messages}?sessionId={}\n\n", session.id());
+        let place = session.lock().listen(self.registry.config().retry, Some(preamble.into()));
+        reply::events(Events::new(Ticket::new(session, place, None), None))
+    }
+
+    /// POST of the oldest revision: what is answered comes on the session's stream.
+    async fn post_legacy(&self, parts: &Parts, body: Incoming) -> Reply {
+        if parts.method != Method::POST {
+            return not_allowed("POST");
+        }
+        let query = parts.uri.query().unwrap_or_default();
+        let Some(id) = query.split('&').find_map(|part| part.strip_prefix("sessionId=")) else {
+            return bad("the parameter sessionId is needed");
+        };
+        let found = self.registry.find(id).filter(|session| session.kind() == SessionKind::Legacy);
+        let Some(session) = found else { return unknown_session(None) };
+        let body = match self.body(&parts.headers, body).await {
+            Ok(body) => body,
+            Err(reply) => return *reply,
+        };
+        let asked = match envelope(&body).and_then(|envelope| asked(&body, &envelope, false)) {
+            Ok(asked) => asked,
+            Err(reply) => return *reply,
+        };
         self.deliver(session, body, asked).await
     }
 
@@ -227,7 +281,11 @@ impl Exchange {
         })
         .await;
         let reply = match answer {
-            Answer::Message(message) => reply::json(StatusCode::OK, message),
+            Answer::Message(message) => {
+                let stateless = session.kind() == SessionKind::Stateless;
+                let status = if stateless { stateless::status(&message) } else { StatusCode::OK };
+                reply::json(status, message)
+            }
             Answer::Events => {
                 let mut state = session.lock();
                 state.stream(place, config.retry);
@@ -314,7 +372,7 @@ impl Exchange {
         data.extend_from_slice(b"}");
         let data = String::from_utf8_lossy(&data);
         let text = "Unsupported protocol version";
-        reply::error_with(StatusCode::BAD_REQUEST, id, UNSUPPORTED, text, &data)
+        reply::error_with(StatusCode::BAD_REQUEST, id, stateless::UNSUPPORTED, text, &data)
     }
 }
 
