@@ -12,7 +12,7 @@ use framewire::{
     error::End,
     guard::Access,
     transport::{
-        PollTransport, Revision,
+        PollTransport, Revision, WebSocketTransport,
         http::server::{
             HttpServer, HttpServerConfig, HttpServerConfigBuilder, HttpSession, HttpSessions, SessionKind,
         },
@@ -274,4 +274,43 @@ async fn a_stateless_request_is_a_session_of_its_own() {
     );
     drop(client);
     assert!(matches!(receive(&mut session).await, Err(Error::Ended(End::Reset))));
+}
+
+#[tokio::test]
+async fn a_websocket_on_the_same_port() {
+    let mut world = plain().await;
+    let url = format!("ws://{}/mcp", world.addr);
+    let mut peer = in_time(<WebSocketTransport>::connect(&url)).await.unwrap();
+    let mut session = in_time(world.sessions.accept()).await.unwrap();
+    assert_eq!((session.kind(), session.id()), (SessionKind::WebSocket, ""));
+    // What comes before the server has looked is not lost.
+    in_time(peer.send(request(1, "ping").as_bytes())).await.unwrap();
+    in_time(peer.flush()).await.unwrap();
+    assert_eq!(next(&mut session).await, request(1, "ping"));
+    say(&mut session, &answer(1, "{}")).await;
+    let got = in_time(async {
+        tokio::join!(peer.receive(), std::future::poll_fn(|cx| session.poll_flush(cx))).0.unwrap().to_vec()
+    });
+    assert_eq!(got.await, answer(1, "{}").as_bytes());
+    // Text that is no message is answered, and the next is heard.
+    for text in ["{", "[1", r#"{"id":1}"#] {
+        in_time(peer.send(text.as_bytes())).await.unwrap();
+    }
+    in_time(peer.send(request(2, "ping").as_bytes())).await.unwrap();
+    in_time(peer.flush()).await.unwrap();
+    assert_eq!(next(&mut session).await, request(2, "ping"));
+    for code in ["-32700", "-32700", "-32600"] {
+        let got = in_time(peer.receive()).await.unwrap();
+        assert!(String::from_utf8_lossy(&got).contains(code));
+    }
+    in_time(peer.close()).await.ok();
+    assert!(receive(&mut session).await.is_err());
+
+    let mut client = Client::connect(world.addr).await;
+    let upgrade = "GET /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
+    let (head, _) = client.request(format!("{upgrade}Sec-WebSocket-Version: 12\r\n\r\n")).await;
+    assert_eq!((head.status, head.get("sec-websocket-version")), (426, Some("13")));
+    let mut client = Client::connect(world.addr).await;
+    let (head, _) = client.request(format!("{upgrade}Origin: https://evil.example\r\n\r\n")).await;
+    assert_eq!(head.status, 403);
 }

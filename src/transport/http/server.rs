@@ -16,13 +16,16 @@
 //! yet. What was on its way is kept, and the client that comes back behind the last event it saw misses nothing.
 
 mod config;
+mod cors;
 mod head;
 mod intake;
 mod io;
+mod lent;
 mod registry;
 mod reply;
 mod request;
 mod session;
+mod socket;
 mod state;
 mod stateless;
 mod stream;
@@ -66,6 +69,8 @@ pub enum SessionKind {
     Stateless,
     /// HTTP with SSE, 2024-11-05.
     Legacy,
+    /// A WebSocket.
+    WebSocket,
 }
 
 /// An HTTP server for MCP: serves connections, out of which come sessions. Cheap to clone.
@@ -98,7 +103,7 @@ impl HttpServer {
         (Self { registry, builder: Arc::new(builder) }, sessions)
     }
 
-    /// Serves one connection until it ends: TCP, TLS, a Unix socket, anything that reads and writes. `peer` is what its
+    /// Serves one connection until it ends, or is a WebSocket, which lives on as a session: TCP, TLS, a Unix socket, anything that reads and writes. `peer` is what its
     /// sessions call the client. After [`shutdown`](Self::shutdown) it takes no further request and ends once those under way
     /// are answered.
     ///
@@ -117,7 +122,11 @@ impl HttpServer {
     {
         let config = self.registry.config();
         let io = TokioIo::new(Halves::new(reader, writer, config.read_timeout, config.write_timeout));
-        let exchange = Arc::new(Exchange { registry: Arc::clone(&self.registry), peer: peer.into() });
+        let exchange = Arc::new(Exchange {
+            registry: Arc::clone(&self.registry),
+            peer: peer.into(),
+            make: socket::make::<R, W>,
+        });
         let service = service_fn(move |request| {
             let exchange = Arc::clone(&exchange);
             async move { Ok::<_, Infallible>(exchange.answer(request).await) }

@@ -51,6 +51,11 @@ impl<R, W> Halves<R, W> {
         }
     }
 
+    /// The halves again.
+    pub(super) fn into_inner(self) -> (R, W) {
+        (self.reader, self.writer)
+    }
+
     /// Watches over a write: one that waits for longer than the deadline fails.
     fn in_time<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {

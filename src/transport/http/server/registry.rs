@@ -37,6 +37,7 @@ pub(super) struct Registry {
     config: HttpServerConfig,
     sessions: Mutex<HashMap<String, Arc<Session>>>,
     stateless: AtomicUsize,
+    sockets: AtomicUsize,
     accepted: mpsc::Sender<HttpSession>,
     closing: watch::Sender<bool>,
 }
@@ -48,6 +49,7 @@ impl Registry {
             config,
             sessions: Mutex::default(),
             stateless: AtomicUsize::new(0),
+            sockets: AtomicUsize::new(0),
             accepted,
             closing: watch::Sender::new(false),
         };
@@ -76,7 +78,7 @@ impl Registry {
         let id = HEXLOWER.encode(&bytes);
         let session = Session::new(id.clone(), kind, Arc::clone(peer), Arc::clone(self));
         let mut sessions = self.lock();
-        if sessions.len() >= self.config.max_sessions {
+        if sessions.len() + self.sockets.load(Relaxed) >= self.config.max_sessions {
             return Err(NoSession::Full);
         }
         sessions.insert(id, Arc::clone(&session));
@@ -99,6 +101,17 @@ impl Registry {
         session.lock().revision = Some(Revision::R2026_07_28);
         self.hand_over(HttpSession::new(Arc::clone(&session)))?;
         Ok(session)
+    }
+
+    /// Room for a WebSocket, which counts as a session.
+    pub(super) fn seat(self: &Arc<Self>) -> Result<Seat, NoSession> {
+        if self.is_closing() {
+            return Err(NoSession::Busy);
+        }
+        let others = self.count();
+        let before = self.sockets.fetch_add(1, Relaxed);
+        let seat = Seat(Arc::clone(self));
+        if others + before >= self.config.max_sessions { Err(NoSession::Full) } else { Ok(seat) }
     }
 
     pub(super) fn stateless_over(&self) {
@@ -149,5 +162,14 @@ impl Registry {
         for session in self.all() {
             session.finish(Over::Closed);
         }
+    }
+}
+
+/// The room of one WebSocket; free again when it is dropped.
+pub(super) struct Seat(Arc<Registry>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.sockets.fetch_sub(1, Relaxed);
     }
 }

@@ -21,20 +21,21 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, StatusCode,
-    header::{ALLOW, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE},
+    HeaderMap, HeaderValue, Method, Request, StatusCode, Version,
+    header::{ALLOW, HeaderName, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE},
     request::Parts,
 };
-use hyper::body::Incoming;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    SessionKind,
+    SessionKind, cors,
     head::{self, Named, Source},
     intake::{self, NoBody},
     registry::{NoSession, Registry},
     reply::{self, Events, INTERNAL, INVALID, NO_SESSION, PARSE, REFUSED, Reply},
-    session::{Entry, Session, Ticket},
+    session::{Entry, HttpSession, Session, Ticket},
+    socket::{self, Make, Socket},
     state::{Answer, Asked, NoEntry, NoResume, Over},
     stateless::{self, Era},
 };
@@ -54,10 +55,12 @@ const AGAIN: HeaderValue = HeaderValue::from_static("1");
 pub(super) struct Exchange {
     pub(super) registry: Arc<Registry>,
     pub(super) peer: Arc<str>,
+    pub(super) make: Make,
 }
 
 impl Exchange {
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Reply {
+    pub(super) async fn answer(&self, mut request: Request<Incoming>) -> Reply {
+        let upgrade = socket::is_asked(request.headers()).then(|| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();
         let config = self.registry.config();
         match parts.uri.path() {
@@ -73,13 +76,30 @@ impl Exchange {
                 }
             };
         }
+        // Its page may read the answer, now that it is known to be allowed.
+        let origin = parts.headers.get(ORIGIN).cloned();
+        let mut reply = self.judge(parts, body, upgrade).await;
+        if let Some(origin) = origin {
+            cors::allow(reply.headers_mut(), origin);
+        }
+        reply
+    }
+
+    async fn judge(&self, parts: Parts, body: Incoming, upgrade: Option<OnUpgrade>) -> Reply {
+        let config = self.registry.config();
+        if let Some(reply) = cors::preflight(&parts) {
+            return reply;
+        }
         if let Err(refused) = head::check_token(&parts.headers, &config.access) {
             let reply = reply::error(StatusCode::UNAUTHORIZED, None, REFUSED, &refused.to_string());
             return with(reply, WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         let path = parts.uri.path();
         if path == config.path {
-            return self.streamable(parts, body).await;
+            return match upgrade {
+                Some(upgrade) if parts.version < Version::HTTP_2 => self.socket(&parts, upgrade),
+                _ => self.streamable(parts, body).await,
+            };
         }
         if let Some((stream, messages)) = &config.legacy {
             if path == stream {
@@ -99,6 +119,19 @@ impl Exchange {
             Method::DELETE => self.delete(&parts),
             _ => not_allowed("GET, POST, DELETE"),
         }
+    }
+
+    fn socket(&self, parts: &Parts, upgrade: OnUpgrade) -> Reply {
+        let config = self.registry.config();
+        let (reply, codec) = match socket::answer(parts, config.max_message_size) {
+            Ok(agreed) => agreed,
+            Err(reply) => return *reply,
+        };
+        let handed = self.registry.seat().and_then(|seat| {
+            let socket = Socket::new(upgrade, self.make, codec, seat);
+            self.registry.hand_over(HttpSession::socket(socket, Arc::clone(&self.peer)))
+        });
+        handed.map_or_else(|error| no_session(error, None), |()| reply)
     }
 
     /// The body of a POST, which is to be JSON.

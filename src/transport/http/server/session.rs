@@ -15,12 +15,15 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::{
     SessionKind,
     config::HttpServerConfig,
+    lent::Lent,
     registry::Registry,
     reply,
+    socket::Socket,
     state::{Over, Pieces, State},
 };
 use crate::{
-    Error, Frame, FrameMut, Result,
+    Error, Frame, Result,
+    buffer::BufferManager,
     error::{Deadline, End, Rejection},
     json::{Envelope, EnvelopeError, Kind},
     transport::{PollTransport, Revision},
@@ -140,12 +143,6 @@ impl Drop for Ticket {
     }
 }
 
-/// What was received last and is lent.
-enum Lent {
-    Copied(Vec<u8>),
-    Owned(FrameMut),
-}
-
 /// One client of an [`HttpServer`](super::HttpServer), as a transport: what it posts is received, byte for byte; what is
 /// sent goes to the POST that waits for it, or onto the stream that is right for it.
 ///
@@ -166,7 +163,148 @@ enum Lent {
 ///
 /// Closing, for sending or altogether, or dropping it ends the session: requests under way are answered with an error, its
 /// streams end once what was sent is taken, and its id is known no more (404).
+///
+/// A WebSocket on the same port is a session too: a connection of its own, without an id, on which each message is a
+/// message.
 pub struct HttpSession {
+    inner: Inner,
+}
+
+enum Inner {
+    Talk(Talk),
+    Socket(Box<Socket>, Arc<str>),
+}
+
+impl HttpSession {
+    pub(super) fn new(session: Arc<Session>) -> Self {
+        Self { inner: Inner::Talk(Talk { session, lent: Lent::default(), idle: None, stalled: None }) }
+    }
+
+    pub(super) fn socket(socket: Socket, peer: Arc<str>) -> Self {
+        Self { inner: Inner::Socket(Box::new(socket), peer) }
+    }
+
+    /// What kind of session it is.
+    #[must_use]
+    pub fn kind(&self) -> SessionKind {
+        match &self.inner {
+            Inner::Talk(talk) => talk.session.kind,
+            Inner::Socket(..) => SessionKind::WebSocket,
+        }
+    }
+
+    /// Its id, visible ASCII; empty where there is none.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        match &self.inner {
+            Inner::Talk(talk) => &talk.session.id,
+            Inner::Socket(..) => "",
+        }
+    }
+
+    /// The peer that opened it, as the listener called it.
+    #[must_use]
+    pub fn peer(&self) -> &str {
+        match &self.inner {
+            Inner::Talk(talk) => &talk.session.peer,
+            Inner::Socket(_, peer) => peer,
+        }
+    }
+
+    /// The revision that is spoken, once it is known: with a session, when `initialize` is answered; over WebSocket never.
+    #[must_use]
+    pub fn revision(&self) -> Option<Revision> {
+        match &self.inner {
+            Inner::Talk(talk) => talk.session.lock().revision,
+            Inner::Socket(..) => None,
+        }
+    }
+}
+
+impl fmt::Debug for HttpSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpSession")
+            .field("kind", &self.kind())
+            .field("peer", &self.peer())
+            .finish_non_exhaustive()
+    }
+}
+
+macro_rules! each {
+    ($self:ident, $inner:ident => $what:expr) => {
+        match &$self.inner {
+            Inner::Talk($inner) => $what,
+            Inner::Socket($inner, _) => $what,
+        }
+    };
+    (mut $self:ident, $inner:ident => $what:expr) => {
+        match &mut $self.inner {
+            Inner::Talk($inner) => $what,
+            Inner::Socket($inner, _) => $what,
+        }
+    };
+}
+
+impl PollTransport for HttpSession {
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame>> {
+        each!(mut self, inner => inner.poll_receive(cx))
+    }
+
+    fn poll_receive_lent(&mut self, cx: &mut Context<'_>) -> Poll<Result<&mut [u8]>> {
+        each!(mut self, inner => inner.poll_receive_lent(cx))
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        each!(mut self, inner => inner.poll_ready(cx))
+    }
+
+    fn has_room(&self) -> bool {
+        each!(self, inner => inner.has_room())
+    }
+
+    fn start_send(&mut self, payload: &[u8]) -> Result<()> {
+        each!(mut self, inner => inner.start_send(payload))
+    }
+
+    fn start_send_frame(&mut self, frame: &Frame) -> Result<()> {
+        each!(mut self, inner => inner.start_send_frame(frame))
+    }
+
+    fn start_feed(&mut self, payload: &[u8]) -> Result<()> {
+        each!(mut self, inner => inner.start_feed(payload))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        each!(mut self, inner => inner.poll_flush(cx))
+    }
+
+    fn poll_close_sending(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        each!(mut self, inner => inner.poll_close_sending(cx))
+    }
+
+    fn ends_both_ways(&self) -> bool {
+        true
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        each!(mut self, inner => inner.poll_close(cx))
+    }
+
+    fn is_connected(&self) -> bool {
+        each!(self, inner => inner.is_connected())
+    }
+
+    fn transport_type(&self) -> &'static str {
+        each!(self, inner => inner.transport_type())
+    }
+
+    fn buffers(&self) -> &BufferManager {
+        each!(self, inner => inner.buffers())
+    }
+}
+
+/// A session of requests and streams.
+struct Talk {
     session: Arc<Session>,
     lent: Lent,
     /// Looks whether the client is still there, now and then.
@@ -175,35 +313,7 @@ pub struct HttpSession {
     stalled: Option<(Pin<Box<Sleep>>, u64)>,
 }
 
-impl HttpSession {
-    pub(super) fn new(session: Arc<Session>) -> Self {
-        Self { session, lent: Lent::Copied(Vec::new()), idle: None, stalled: None }
-    }
-
-    /// What kind of session it is.
-    #[must_use]
-    pub fn kind(&self) -> SessionKind {
-        self.session.kind
-    }
-
-    /// Its id, visible ASCII; empty where there is none.
-    #[must_use]
-    pub fn id(&self) -> &str {
-        &self.session.id
-    }
-
-    /// The peer that opened it, as the listener called it.
-    #[must_use]
-    pub fn peer(&self) -> &str {
-        &self.session.peer
-    }
-
-    /// The revision that is spoken, once it is known: with a session, when `initialize` is answered.
-    #[must_use]
-    pub fn revision(&self) -> Option<Revision> {
-        self.session.lock().revision
-    }
-
+impl Talk {
     fn ended(&self, over: Over) -> Error {
         match over {
             Over::Closed => Error::Ended(End::Closed),
@@ -270,16 +380,7 @@ impl HttpSession {
     }
 }
 
-impl fmt::Debug for HttpSession {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpSession")
-            .field("kind", &self.session.kind)
-            .field("peer", &self.session.peer)
-            .finish_non_exhaustive()
-    }
-}
-
-impl PollTransport for HttpSession {
+impl PollTransport for Talk {
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame>> {
         let received = self.session.lock().poll_receive(cx);
         match received {
@@ -287,7 +388,7 @@ impl PollTransport for HttpSession {
             Poll::Ready(Err(over)) => Poll::Ready(Err(self.ended(over))),
             Poll::Pending => {
                 // An idle session holds no memory of what it lent.
-                self.lent = Lent::Copied(Vec::new());
+                self.lent.clear();
                 if matches!(self.session.kind, SessionKind::Session) {
                     ready!(self.poll_idle(cx));
                     return self.poll_receive(cx);
@@ -299,22 +400,7 @@ impl PollTransport for HttpSession {
 
     fn poll_receive_lent(&mut self, cx: &mut Context<'_>) -> Poll<Result<&mut [u8]>> {
         let frame = ready!(self.poll_receive(cx))?;
-        self.lent = match frame.try_into_mut() {
-            Ok(owned) => Lent::Owned(owned),
-            Err(frame) => {
-                let mut copy = match std::mem::replace(&mut self.lent, Lent::Copied(Vec::new())) {
-                    Lent::Copied(copy) => copy,
-                    Lent::Owned(_) => Vec::new(),
-                };
-                copy.clear();
-                copy.extend_from_slice(&frame);
-                Lent::Copied(copy)
-            }
-        };
-        Poll::Ready(Ok(match &mut self.lent {
-            Lent::Copied(copy) => copy,
-            Lent::Owned(owned) => owned,
-        }))
+        Poll::Ready(Ok(self.lent.lend(frame)))
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
@@ -388,7 +474,7 @@ impl PollTransport for HttpSession {
     }
 }
 
-impl Drop for HttpSession {
+impl Drop for Talk {
     fn drop(&mut self) {
         self.session.finish(Over::Closed);
     }
