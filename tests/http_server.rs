@@ -303,8 +303,8 @@ async fn a_websocket_on_the_same_port() {
         let got = in_time(peer.receive()).await.unwrap();
         assert!(String::from_utf8_lossy(&got).contains(code));
     }
-    in_time(peer.close()).await.ok();
-    assert!(receive(&mut session).await.is_err());
+    let (_, ended) = tokio::join!(peer.close(), receive(&mut session));
+    assert!(ended.is_err());
 
     let mut client = Client::connect(world.addr).await;
     let upgrade = "GET /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
@@ -313,4 +313,203 @@ async fn a_websocket_on_the_same_port() {
     let mut client = Client::connect(world.addr).await;
     let (head, _) = client.request(format!("{upgrade}Origin: https://evil.example\r\n\r\n")).await;
     assert_eq!(head.status, 403);
+}
+
+/// Whether a body is a JSON-RPC error with this id.
+fn is_error(body: &str, id: &str, code: i32) -> bool {
+    body.starts_with(&format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":""#))
+}
+
+#[tokio::test]
+async fn every_refusal_has_its_status_and_says_why() {
+    let mut world = world(HttpServerConfig::builder().max_message_size(10_000)).await;
+    let (session, id) = open(&mut world, "2025-11-25").await;
+    let (older, batches) = open(&mut world, "2025-03-26").await;
+    let ping = request(1, "ping");
+    let host = "Host: localhost\r\n";
+    let json = "Content-Type: application/json\r\n";
+    let both = "Accept: application/json, text/event-stream\r\n";
+    let raw = |method: &str, headers: String, body: &str| {
+        let length =
+            if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        format!("{method} /mcp HTTP/1.1\r\n{headers}{length}\r\n{body}")
+    };
+    let with = |extra: &str, body: &str| post(&format!("{id}{extra}"), body);
+    let large = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{}"}}"#, "x".repeat(10_000));
+    let chunked = format!("{host}{json}{both}{id}Transfer-Encoding: chunked\r\n");
+    for (sent, status, id, code) in [
+        // Where from, before anything else.
+        (post("", &ping).replace("localhost", "evil.example"), 403, "null", -32000),
+        (post("", "{").replace("localhost", "localhost.evil.example:80"), 403, "null", -32000),
+        (with("Origin: https://evil.example\r\n", &ping), 403, "null", -32000),
+        (with("Origin: null\r\n", &ping), 403, "null", -32000),
+        (raw("PUT", "Host: 127.1.evil\r\n".into(), ""), 403, "null", -32000),
+        (raw("GET", String::new(), ""), 400, "null", -32000),
+        (raw("GET", format!("{host}{host}"), ""), 400, "null", -32000),
+        // What.
+        (with("", &ping).replace("/mcp", "/other"), 404, "null", -32000),
+        (raw("PUT", host.into(), ""), 405, "null", -32000),
+        (raw("PATCH", format!("{host}{json}"), &ping), 405, "null", -32000),
+        // How.
+        (raw("POST", format!("{host}{json}Accept: application/json\r\n{id}"), &ping), 406, "null", -32000),
+        (raw("POST", format!("{host}{json}Accept: text/event-stream\r\n{id}"), &ping), 406, "null", -32000),
+        (raw("POST", format!("{host}{json}Accept: text/html\r\n{id}"), &ping), 406, "null", -32000),
+        (raw("GET", format!("{host}Accept: application/json\r\n{id}"), ""), 406, "null", -32000),
+        (raw("POST", format!("{host}{both}{id}"), &ping), 415, "null", -32000),
+        (raw("POST", format!("{host}{both}Content-Type: text/plain\r\n{id}"), &ping), 415, "null", -32000),
+        (with("Content-Encoding: gzip\r\n", &ping), 415, "null", -32000),
+        (with("", &large), 413, "null", -32000),
+        (
+            format!(
+                "{}\r\n2710\r\n{}\r\n1\r\n}}\r\n0\r\n\r\n",
+                raw("POST", chunked.clone(), "").trim_end(),
+                &large[..10_000]
+            )
+            .replacen("chunked\r\n2710", "chunked\r\n\r\n2710", 1),
+            413,
+            "null",
+            -32000,
+        ),
+        // The message.
+        (with("", "{"), 400, "null", -32700),
+        (with("", ""), 400, "null", -32700),
+        (with("", "nonsense"), 400, "null", -32700),
+        (with("", &format!("{ping}{ping}")), 400, "null", -32700),
+        (with("", "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"a\nb\"}"), 400, "null", -32700),
+        (with("", r#"{"id":1,"method":"ping"}"#), 400, "1", -32600),
+        (with("", r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#), 400, "null", -32600),
+        (with("", r#"{"jsonrpc":"2.0","id":1.5,"method":"ping"}"#), 400, "null", -32600),
+        (with("", r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#), 400, "null", -32600),
+        (with("", "1"), 400, "null", -32600),
+        (with("", "[]"), 400, "null", -32600),
+        (with("", &format!("[{ping}]")), 400, "null", -32600),
+        (post(&batches, "[]"), 400, "null", -32600),
+        (post(&batches, "[1]"), 400, "null", -32600),
+        (post(&batches, &format!("[{ping},{ping}]")), 400, "null", -32600),
+        (post(&batches, &format!("[{INITIALIZE}]")), 400, "null", -32600),
+        // The session, the revision.
+        (post("", &ping), 400, "1", -32000),
+        (post("", &notification("notifications/initialized")), 400, "null", -32000),
+        (post("Mcp-Session-Id: nobody\r\n", &ping), 404, "null", -32001),
+        (with(&id, &ping), 404, "null", -32001),
+        (with("", INITIALIZE), 400, "0", -32600),
+        (with("MCP-Protocol-Version: 1999-01-01\r\n", &ping), 400, "1", -32022),
+        (get("MCP-Protocol-Version: nonsense\r\n"), 400, "null", -32022),
+        (get(""), 400, "null", -32000),
+        (get("Mcp-Session-Id: nobody\r\n"), 404, "null", -32001),
+        (get(&format!("{id}Last-Event-ID: 0-7\r\n")), 400, "null", -32000),
+        (get(&format!("{id}Last-Event-ID: nonsense\r\n")), 400, "null", -32000),
+        (get(&format!("{id}Last-Event-ID: 99-0\r\n")), 400, "null", -32000),
+        (raw("DELETE", host.into(), ""), 400, "null", -32000),
+        (raw("DELETE", format!("{host}Mcp-Session-Id: nobody\r\n"), ""), 404, "null", -32001),
+    ] {
+        let mut client = Client::connect(world.addr).await;
+        let (head, body) = client.request(&sent).await;
+        let shown = &sent[..sent.len().min(300)];
+        assert_eq!(head.status, status, "{shown}\n{body}");
+        assert!(is_error(&body, id, code), "{shown}\n{body}");
+        assert_eq!(head.get("content-type"), Some("application/json"));
+        assert_eq!(head.get("allow").is_some(), status == 405, "{shown}");
+    }
+    // Not UTF-8, which is nothing a string can say here.
+    let mut client = Client::connect(world.addr).await;
+    let mut bytes = with("", r#"{"jsonrpc":"2.0","id":1,"method":"a?b"}"#).into_bytes();
+    let at = bytes.iter().rposition(|byte| *byte == b'?').unwrap();
+    bytes[at] = 0xff;
+    let (head, body) = client.request(&bytes).await;
+    assert_eq!(head.status, 400);
+    assert!(is_error(&body, "null", -32700), "{body}");
+    // Nothing of all this came through.
+    for mut session in [session, older] {
+        let waiting = std::future::poll_fn(|cx| std::task::Poll::Ready(session.poll_receive(cx))).await;
+        assert!(waiting.is_pending());
+    }
+}
+
+#[tokio::test]
+async fn tokens_probes_and_pages() {
+    let ready = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let told = ready.clone();
+    let access = Access::new().token("secret").origin("https://app.example");
+    let config = HttpServerConfig::builder().access(access);
+    let world = world(config.ready(move || told.load(std::sync::atomic::Ordering::Relaxed))).await;
+    let mut client = Client::connect(world.addr).await;
+    for (authorization, status) in [
+        ("", 401),
+        ("Authorization: Bearer secres\r\n", 401),
+        ("Authorization: Basic secret\r\n", 401),
+        ("Authorization: Bearer secret\r\nAuthorization: Bearer secret\r\n", 401),
+        ("Authorization: bearer  secret\r\n", 400),
+    ] {
+        let (head, _) = client.request(post(authorization, "{")).await;
+        assert_eq!(head.status, status, "{authorization}");
+        assert_eq!(head.get("www-authenticate"), (status == 401).then_some("Bearer"));
+    }
+    // A page asks whether it may, without a token; then reads what it is answered, refusals too.
+    let page = "Origin: https://app.example\r\n";
+    let (head, _) = client
+        .request(format!(
+            "OPTIONS /mcp HTTP/1.1\r\nHost: localhost\r\n{page}Access-Control-Request-Method: POST\r\n\
+             Access-Control-Request-Headers: content-type,mcp-param-region\r\n\r\n"
+        ))
+        .await;
+    assert_eq!(head.status, 204);
+    assert_eq!(head.get("access-control-allow-origin"), Some("https://app.example"));
+    assert_eq!(head.get("access-control-allow-headers"), Some("content-type,mcp-param-region"));
+    let (head, _) = client.request(post(page, "{")).await;
+    assert_eq!((head.status, head.get("access-control-allow-origin")), (401, Some("https://app.example")));
+    assert!(head.get("access-control-expose-headers").unwrap().contains("Mcp-Session-Id"));
+    let (head, _) = client.request(post("", "{")).await;
+    assert_eq!(head.get("access-control-allow-origin"), None);
+
+    // Probes come from anywhere, with any name.
+    let probe =
+        |path: &str| format!("GET {path} HTTP/1.1\r\nHost: 10.1.2.3\r\nOrigin: https://evil.example\r\n\r\n");
+    let (head, _) = client.request(probe("/healthz")).await;
+    assert_eq!((head.status, head.get("access-control-allow-origin")), (200, None));
+    assert_eq!(client.request(probe("/readyz")).await.0.status, 200);
+    ready.store(false, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(client.request(probe("/readyz")).await.0.status, 503);
+    assert_eq!(client.request(probe("/healthz")).await.0.status, 200);
+}
+
+#[tokio::test]
+async fn too_much_is_refused_for_now() {
+    let config = HttpServerConfig::builder().max_sessions(2).max_in_flight(2).max_stateless(1);
+    let mut world = world(config).await;
+    let (mut one, id) = open(&mut world, "2025-11-25").await;
+    let (two, _) = open(&mut world, "2025-11-25").await;
+    let mut client = Client::connect(world.addr).await;
+    let (head, body) = client.request(post("", INITIALIZE)).await;
+    assert_eq!((head.status, head.get("retry-after")), (503, Some("1")));
+    assert!(is_error(&body, "0", -32000), "{body}");
+    drop(two);
+    client.send(post("", INITIALIZE)).await;
+    let mut third = in_time(world.sessions.accept()).await.unwrap();
+    next(&mut third).await;
+
+    let mut waiting = Vec::new();
+    for n in 1..=2 {
+        let mut client = Client::connect(world.addr).await;
+        client.send(post(&id, &request(n, "slow"))).await;
+        next(&mut one).await;
+        waiting.push(client);
+    }
+    let mut client = Client::connect(world.addr).await;
+    let (head, body) = client.request(post(&id, &request(3, "ping"))).await;
+    assert_eq!((head.status, head.get("retry-after")), (429, Some("1")));
+    assert!(is_error(&body, "3", -32000), "{body}");
+    // An id that is under way is not taken twice.
+    say(&mut one, &answer(2, "{}")).await;
+    assert_eq!(waiting[1].head().await.unwrap().status, 200);
+    let (head, body) = client.request(post(&id, &request(1, "ping"))).await;
+    assert_eq!(head.status, 400);
+    assert!(is_error(&body, "1", -32600), "{body}");
+
+    let mut single = Client::connect(world.addr).await;
+    single.send(modern(1, "tools/list", "")).await;
+    let mut session = in_time(world.sessions.accept()).await.unwrap();
+    next(&mut session).await;
+    let (head, _) = client.request(modern(2, "tools/list", "")).await;
+    assert_eq!(head.status, 429);
 }

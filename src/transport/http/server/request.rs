@@ -186,6 +186,11 @@ impl Exchange {
             };
             return match self.registry.open_stateless(&self.peer) {
                 Ok(session) => self.deliver(session, body, asked).await,
+                Err(NoSession::Full) => {
+                    let text = "too many requests are under way";
+                    let reply = reply::error(StatusCode::TOO_MANY_REQUESTS, id, REFUSED, text);
+                    with(reply, RETRY_AFTER, AGAIN)
+                }
                 Err(error) => no_session(error, id),
             };
         }
