@@ -5,7 +5,7 @@
 #[path = "support/http.rs"]
 mod raw;
 
-use std::{future::Future, net::SocketAddr};
+use std::{future::Future, net::SocketAddr, time::Duration};
 
 use framewire::{
     Error, Frame,
@@ -512,4 +512,241 @@ async fn too_much_is_refused_for_now() {
     next(&mut session).await;
     let (head, _) = client.request(modern(2, "tools/list", "")).await;
     assert_eq!(head.status, 429);
+}
+
+fn progress(token: u32, n: u32) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{n}}}}}"#
+    )
+}
+
+fn call(id: u32) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"_meta":{{"progressToken":{id}}}}}}}"#
+    )
+}
+
+#[tokio::test]
+async fn who_comes_back_misses_nothing_and_gets_nothing_twice() {
+    let mut world = plain().await;
+    let (mut session, id) = open(&mut world, "2025-11-25").await;
+    let mut seen = Vec::new();
+    let mut client = Client::connect(world.addr).await;
+    client.send(post(&id, &call(7))).await;
+    next(&mut session).await;
+    say(&mut session, &progress(7, 0)).await;
+    assert!(client.head().await.unwrap().is_stream());
+    let mut last = None;
+    let mut said = 1;
+    // Each client reads some of what is said and then goes; some goes on while nobody is there.
+    for round in 0..20 {
+        let read = round % 4;
+        {
+            let mut events = Events::new(&mut client);
+            for _ in 0..3 {
+                say(&mut session, &progress(7, said)).await;
+                said += 1;
+            }
+            let mut got = 0;
+            while got < read {
+                let event = events.next().await.unwrap();
+                last = event.id.or(last);
+                if let Some(data) = event.data.filter(|data| !data.is_empty()) {
+                    seen.push(data);
+                    got += 1;
+                }
+            }
+            if round == 0 {
+                last = events.next().await.unwrap().id;
+                assert!(last.is_some(), "an id before anything else");
+            }
+        }
+        // One in two is gone before more is said; the other is replaced while its connection still stands.
+        let old = std::mem::replace(&mut client, Client::connect(world.addr).await);
+        if round % 2 == 0 {
+            drop(old);
+            say(&mut session, &progress(7, said)).await;
+            said += 1;
+        }
+        let back = get(&format!("{id}Last-Event-ID: {}\r\n", last.as_deref().unwrap()));
+        client.send(back).await;
+        assert!(client.head().await.unwrap().is_stream());
+    }
+    say(&mut session, &answer(7, "{}")).await;
+    let mut events = Events::new(&mut client);
+    while let Some(event) = events.next().await {
+        last = event.id.or(last);
+        seen.extend(event.data);
+    }
+    let mut expected: Vec<String> = (0..said).map(|n| progress(7, n)).collect();
+    expected.push(answer(7, "{}"));
+    assert_eq!(seen, expected);
+    // All is there: nothing more to come back for.
+    let (head, _) = client.request(get(&format!("{id}Last-Event-ID: {}\r\n", last.unwrap()))).await;
+    assert_eq!(head.status, 204);
+}
+
+#[tokio::test]
+async fn what_belongs_to_no_request_waits_for_a_get() {
+    let mut world = plain().await;
+    let (mut session, id) = open(&mut world, "2025-06-18").await;
+    for n in 0..3 {
+        say(&mut session, &notification(&format!("notifications/{n}"))).await;
+    }
+    let mut client = Client::connect(world.addr).await;
+    client.send(get(&id)).await;
+    assert!(client.head().await.unwrap().is_stream());
+    let mut events = Events::new(&mut client);
+    let mut ids = Vec::new();
+    for n in 0..3 {
+        let event = events.next().await.unwrap();
+        assert_eq!(event.data, Some(notification(&format!("notifications/{n}"))));
+        assert_eq!(event.retry, None, "clients of this revision know no empty event");
+        ids.push(event.id.unwrap());
+    }
+    // While a POST is under way, what is said goes with it.
+    let mut other = Client::connect(world.addr).await;
+    other.send(post(&id, &request(1, "ping"))).await;
+    next(&mut session).await;
+    say(&mut session, &request(9, "roots/list")).await;
+    say(&mut session, &answer(1, "{}")).await;
+    assert!(other.head().await.unwrap().is_stream());
+    let mut others = Events::new(&mut other);
+    assert_eq!(others.data().await.unwrap(), request(9, "roots/list"));
+    assert_eq!(others.data().await.unwrap(), answer(1, "{}"));
+    assert_eq!(others.data().await, None);
+    // Then with the GET again; a second GET takes it over, and may begin behind any event.
+    say(&mut session, &notification("notifications/3")).await;
+    assert_eq!(events.data().await.unwrap(), notification("notifications/3"));
+    let mut second = Client::connect(world.addr).await;
+    second.send(get(&format!("{id}Last-Event-ID: {}\r\n", ids[1]))).await;
+    assert!(second.head().await.unwrap().is_stream());
+    assert_eq!(events.next().await, None);
+    let mut events = Events::new(&mut second);
+    for n in 2..4 {
+        assert_eq!(events.data().await.unwrap(), notification(&format!("notifications/{n}")));
+    }
+    // It ends with the session.
+    let mut other = Client::connect(world.addr).await;
+    other.send(format!("DELETE /mcp HTTP/1.1\r\nHost: localhost\r\n{id}\r\n")).await;
+    assert_eq!(other.head().await.unwrap().status, 204);
+    assert_eq!(events.next().await, None);
+}
+
+#[tokio::test]
+async fn a_stream_may_be_closed_before_its_answer() {
+    let config = HttpServerConfig::builder().close_streams_after(Some(Duration::from_millis(20)));
+    let mut world = world(config.retry(Duration::from_millis(5))).await;
+    let (mut session, id) = open(&mut world, "2025-11-25").await;
+    let mut client = Client::connect(world.addr).await;
+    client.send(post(&id, &call(1))).await;
+    next(&mut session).await;
+    assert!(client.head().await.unwrap().is_stream());
+    let mut events = Events::new(&mut client);
+    let first = events.next().await.unwrap();
+    assert_eq!((first.data.as_deref(), first.retry), (Some(""), Some(5)));
+    assert_eq!(events.next().await, None);
+    say(&mut session, &progress(1, 1)).await;
+    say(&mut session, &answer(1, "{}")).await;
+    client.send(get(&format!("{id}Last-Event-ID: {}\r\n", first.id.unwrap()))).await;
+    assert!(client.head().await.unwrap().is_stream());
+    let mut events = Events::new(&mut client);
+    assert_eq!(events.data().await.unwrap(), progress(1, 1));
+    assert_eq!(events.data().await.unwrap(), answer(1, "{}"));
+    assert_eq!(events.next().await, None);
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_kept_alive_by_comments() {
+    let mut world = world(HttpServerConfig::builder().keep_alive(Duration::from_millis(10))).await;
+    let (mut session, id) = open(&mut world, "2025-06-18").await;
+    let mut client = Client::connect(world.addr).await;
+    client.send(post(&id, &call(1))).await;
+    next(&mut session).await;
+    assert!(client.head().await.unwrap().is_stream());
+    let mut events = Events::new(&mut client);
+    for _ in 0..5 {
+        let event = events.next().await.unwrap();
+        assert!(event.comment.is_some() && event.data.is_none());
+    }
+    say(&mut session, &answer(1, "{}")).await;
+    assert_eq!(events.data().await.unwrap(), answer(1, "{}"));
+}
+
+#[tokio::test]
+async fn batches_where_there_are_some() {
+    let mut world = plain().await;
+    let (mut session, id) = open(&mut world, "2025-03-26").await;
+    let mut client = Client::connect(world.addr).await;
+    let asked = format!("[{},{},{}]", request(1, "a"), notification("b"), request("\"x\"", "c"));
+    client.send(post(&id, &asked)).await;
+    assert_eq!(next(&mut session).await, asked);
+    let said = format!("[{},{}]", answer("\"x\"", "1"), answer(1, "2"));
+    say(&mut session, &said).await;
+    let head = client.head().await.unwrap();
+    assert_eq!(head.get("content-type"), Some("application/json"));
+    assert_eq!(client.body(&head).await, said.as_bytes());
+    // Or one by one.
+    client.send(post(&id, &asked)).await;
+    next(&mut session).await;
+    say(&mut session, &answer("\"x\"", "1")).await;
+    say(&mut session, &answer(1, "2")).await;
+    assert!(client.head().await.unwrap().is_stream());
+    let mut events = Events::new(&mut client);
+    assert_eq!(events.data().await.unwrap(), answer("\"x\"", "1"));
+    assert_eq!(events.data().await.unwrap(), answer(1, "2"));
+    assert_eq!(events.data().await, None);
+    let quiet = format!("[{},{}]", notification("b"), answer(7, "{}"));
+    let (head, _) = client.request(post(&id, &quiet)).await;
+    assert_eq!(head.status, 202);
+}
+
+#[tokio::test]
+async fn sessions_with_the_same_ids_are_never_mixed() {
+    let mut world = plain().await;
+    let mut tasks = Vec::new();
+    for n in 0..8 {
+        let (mut session, id) = open(&mut world, "2025-11-25").await;
+        // A server that answers out of order, says its name, and sends progress first to every other.
+        tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok(frame) = receive(&mut session).await {
+                let text = String::from_utf8(frame.to_vec()).unwrap();
+                let id: u32 =
+                    text.split("\"id\":").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
+                held.push(id);
+                if held.len() == 4 {
+                    for id in held.drain(..).rev() {
+                        if id % 2 == 0 {
+                            say(&mut session, &progress(id, n)).await;
+                        }
+                        say(&mut session, &answer(id, &format!("\"{n}\""))).await;
+                    }
+                }
+            }
+        });
+        for lane in 0..4 {
+            let (addr, id) = (world.addr, id.clone());
+            tasks.push(tokio::spawn(async move {
+                let mut client = Client::connect(addr).await;
+                for round in 0..25 {
+                    let number = round * 4 + lane;
+                    client.send(post(&id, &call(number))).await;
+                    let head = client.head().await.unwrap();
+                    let expected = answer(number, &format!("\"{n}\""));
+                    if head.is_stream() {
+                        let mut events = Events::new(&mut client);
+                        assert_eq!(events.data().await.unwrap(), progress(number, n));
+                        assert_eq!(events.data().await.unwrap(), expected);
+                        assert_eq!(events.data().await, None);
+                    } else {
+                        assert_eq!(client.body(&head).await, expected.as_bytes());
+                    }
+                }
+            }));
+        }
+    }
+    for task in tasks {
+        in_time(task).await.unwrap();
+    }
 }

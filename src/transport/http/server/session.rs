@@ -82,7 +82,8 @@ impl Entry {
     /// `None` when there are too many.
     pub(super) fn new(session: &Arc<Session>) -> Option<Self> {
         let mut state = session.lock();
-        if state.posts >= session.config().max_in_flight {
+        let most = session.config().max_in_flight;
+        if state.posts >= most || state.unanswered() >= most {
             return None;
         }
         state.posts += 1;

@@ -631,6 +631,11 @@ impl State {
             || self.held.1.saturating_sub(self.queued.1) > config.store_events
     }
 
+    /// Streams whose answers are to come, whether their clients are there or not.
+    pub(super) fn unanswered(&self) -> usize {
+        self.streams.iter().filter(|stream| !stream.is_finished()).count()
+    }
+
     /// Ends the stream that waits for what may come.
     pub(super) fn close_listening(&mut self, config: &HttpServerConfig) {
         let (holder, waker) = (self.listen.holder, self.listen.wake());
