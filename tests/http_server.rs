@@ -750,3 +750,274 @@ async fn sessions_with_the_same_ids_are_never_mixed() {
         in_time(task).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn requests_in_any_pieces() {
+    let mut world = plain().await;
+    let (mut session, id) = open(&mut world, "2025-11-25").await;
+    let ping = request(1, "ping");
+    let chunked = format!(
+        "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: */*\r\n{id}\
+         Transfer-Encoding: chunked\r\n\r\n1\r\n{}\r\n{:x}\r\n{}\r\n0\r\n\r\n",
+        &ping[..1],
+        ping.len() - 1,
+        &ping[1..]
+    );
+    for whole in [post(&id, &ping), chunked] {
+        let mut client = Client::connect(world.addr).await;
+        for byte in whole.as_bytes() {
+            client.send([*byte]).await;
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(next(&mut session).await, ping);
+        say(&mut session, &answer(1, "{}")).await;
+        assert_eq!(client.head().await.unwrap().status, 200);
+        // Two at once, answered in turn.
+        let mut client = Client::connect(world.addr).await;
+        client.send(format!("{whole}{whole}")).await;
+        for n in 1..=2 {
+            assert_eq!(next(&mut session).await, ping);
+            say(&mut session, &answer(1, &n.to_string())).await;
+            let head = client.head().await.unwrap();
+            assert_eq!(client.body(&head).await, answer(1, &n.to_string()).as_bytes());
+        }
+    }
+}
+
+#[tokio::test]
+async fn twenty_megabytes_both_ways_beside_a_ping() {
+    const SIZE: usize = 20_000_000;
+    let mut world = world(HttpServerConfig::builder().max_message_size(SIZE + 1000)).await;
+    let (mut large, large_id) = open(&mut world, "2025-11-25").await;
+    let (mut small, small_id) = open(&mut world, "2025-11-25").await;
+    let text = "x".repeat(SIZE);
+    let asked = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":"{text}"}}"#);
+    let said = answer(1, &format!("\"{text}\""));
+    let mut client = Client::connect(world.addr).await;
+    let whole = post(&large_id, &asked);
+    let (first, rest) = whole.split_at(whole.len() / 2);
+    client.send(first).await;
+    // In the midst of it.
+    let mut other = Client::connect(world.addr).await;
+    let mut ping = async || {
+        other.send(post(&small_id, &request(1, "ping"))).await;
+        next(&mut small).await;
+        say(&mut small, &answer(1, "{}")).await;
+        let head = other.head().await.unwrap();
+        assert_eq!((head.status, other.body(&head).await), (200, answer(1, "{}").into_bytes()));
+    };
+    ping().await;
+    client.send(rest).await;
+    assert!(receive(&mut large).await.unwrap() == asked);
+    for streamed in [false, true] {
+        if streamed {
+            client.send(&whole).await;
+            assert!(receive(&mut large).await.unwrap() == asked);
+            say(&mut large, &notification("notifications/message")).await;
+        }
+        say(&mut large, &said).await;
+        ping().await;
+        let head = client.head().await.unwrap();
+        assert_eq!(head.is_stream(), streamed);
+        // More than what may wait: nothing else is let in until some of it is taken.
+        if streamed {
+            let mut events = Events::new(&mut client);
+            assert_eq!(events.data().await.unwrap(), notification("notifications/message"));
+            assert!(events.data().await.unwrap() == said);
+            assert_eq!(events.next().await, None);
+        } else {
+            assert!(client.body(&head).await == said.as_bytes());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_holds_back_its_own_session_alone() {
+    let config = HttpServerConfig::builder().write_timeout(Duration::from_millis(500)).high_water(100_000);
+    let mut world = world(config).await;
+    let (mut deaf, deaf_id) = open(&mut world, "2025-11-25").await;
+    let (mut well, well_id) = open(&mut world, "2025-11-25").await;
+    let mut client = Client::connect(world.addr).await;
+    client.send(post(&deaf_id, &call(1))).await;
+    next(&mut deaf).await;
+    let message = format!(r#"{{"jsonrpc":"2.0","method":"m","params":"{}"}}"#, "x".repeat(10_000));
+    // What the system holds of a connection is some MiB at most; what waits here is bounded.
+    let mut sent = 0;
+    let full = loop {
+        let ready = std::future::poll_fn(|cx| std::task::Poll::Ready(deaf.poll_ready(cx))).await;
+        if ready.is_pending() {
+            // The connection's task may just not have had its turn.
+            if in_time(async {
+                timeout(Duration::from_millis(50), std::future::poll_fn(|cx| deaf.poll_ready(cx))).await
+            })
+            .await
+            .is_err()
+            {
+                break true;
+            }
+            continue;
+        }
+        deaf.start_send(message.as_bytes()).unwrap();
+        sent += 1;
+        if sent > 10_000 {
+            break false;
+        }
+    };
+    assert!(full, "{sent} messages were taken for a client that reads none");
+    let mut other = Client::connect(world.addr).await;
+    other.send(post(&well_id, &request(1, "ping"))).await;
+    next(&mut well).await;
+    say(&mut well, &answer(1, "{}")).await;
+    assert_eq!(other.head().await.unwrap().status, 200);
+    // In the end it goes on without that client.
+    for _ in 0..100 {
+        say(&mut deaf, &message).await;
+    }
+    let mut back = Client::connect(world.addr).await;
+    back.send(post(&deaf_id, &request(2, "ping"))).await;
+    next(&mut deaf).await;
+    say(&mut deaf, &answer(2, "{}")).await;
+    assert_eq!(back.head().await.unwrap().status, 200);
+    drop(client);
+}
+
+#[tokio::test]
+async fn what_is_not_used_is_forgotten() {
+    let config = HttpServerConfig::builder().session_idle(Duration::from_millis(50));
+    let mut world = world(config.max_sessions(1000)).await;
+    let mut idle = Vec::new();
+    for _ in 0..20 {
+        idle.push(open(&mut world, "2025-11-25").await);
+    }
+    // One that is listened to stays.
+    let (mut kept, id) = idle.pop().unwrap();
+    let mut listening = Client::connect(world.addr).await;
+    listening.send(get(&id)).await;
+    assert!(listening.head().await.unwrap().is_stream());
+    let mut kept_on = tokio::spawn(async move { receive(&mut kept).await });
+    for (mut session, id) in idle {
+        assert!(matches!(receive(&mut session).await, Err(Error::TimedOut { .. })));
+        let mut client = Client::connect(world.addr).await;
+        assert_eq!(client.request(post(&id, &request(1, "ping"))).await.0.status, 404);
+    }
+    assert_eq!(world.server.sessions(), 1);
+    assert!(timeout(Duration::from_millis(100), &mut kept_on).await.is_err());
+    drop(listening);
+    assert!(matches!(in_time(kept_on).await.unwrap(), Err(Error::TimedOut { .. })));
+    assert_eq!(world.server.sessions(), 0);
+}
+
+#[tokio::test]
+async fn who_goes_before_the_answer_leaves_nothing() {
+    let mut world = plain().await;
+    // Before the session has begun: nobody knows it.
+    let mut client = Client::connect(world.addr).await;
+    client.send(post("", INITIALIZE)).await;
+    let mut session = in_time(world.sessions.accept()).await.unwrap();
+    next(&mut session).await;
+    drop(client);
+    assert!(matches!(receive(&mut session).await, Err(Error::Ended(End::Reset))));
+    assert_eq!(world.server.sessions(), 0);
+    // In a session its answer is dropped, and the session goes on.
+    let (mut session, id) = open(&mut world, "2025-11-25").await;
+    let mut client = Client::connect(world.addr).await;
+    client.send(post(&id, &request(1, "a"))).await;
+    next(&mut session).await;
+    drop(client);
+    let mut client = Client::connect(world.addr).await;
+    // The id is free again once the server has seen it.
+    loop {
+        client.send(post(&id, &request(1, "b"))).await;
+        let came =
+            timeout(Duration::from_millis(100), std::future::poll_fn(|cx| session.poll_receive(cx))).await;
+        if came.is_ok() {
+            break;
+        }
+        let head = client.head().await.unwrap();
+        assert_eq!(head.status, 400);
+        client.body(&head).await;
+    }
+    say(&mut session, &answer(1, "{}")).await;
+    assert_eq!(client.head().await.unwrap().status, 200);
+    // A refused initialize opens no session.
+    let mut client = Client::connect(world.addr).await;
+    client.send(post("", INITIALIZE)).await;
+    let mut session = in_time(world.sessions.accept()).await.unwrap();
+    next(&mut session).await;
+    say(&mut session, r#"{"jsonrpc":"2.0","id":0,"error":{"code":-32602,"message":"no"}}"#).await;
+    let head = client.head().await.unwrap();
+    assert_eq!((head.status, head.get("mcp-session-id")), (200, None));
+    assert_eq!(world.server.sessions(), 1);
+}
+
+#[tokio::test]
+async fn the_end_of_a_server_answers_everyone() {
+    let mut world = plain().await;
+    let (mut session, id) = open(&mut world, "2025-11-25").await;
+    let mut listening = Client::connect(world.addr).await;
+    listening.send(get(&id)).await;
+    assert!(listening.head().await.unwrap().is_stream());
+    let mut plain = Client::connect(world.addr).await;
+    plain.send(post(&id, &request(1, "a"))).await;
+    next(&mut session).await;
+    let mut streamed = Client::connect(world.addr).await;
+    streamed.send(post(&id, &call(2))).await;
+    next(&mut session).await;
+    say(&mut session, &progress(2, 1)).await;
+    assert!(streamed.head().await.unwrap().is_stream());
+    // The backend is gone.
+    in_time(std::future::poll_fn(|cx| session.poll_close_sending(cx))).await.unwrap();
+    let head = plain.head().await.unwrap();
+    let body = String::from_utf8(plain.body(&head).await).unwrap();
+    assert_eq!(head.status, 200);
+    assert!(is_error(&body, "1", -32603), "{body}");
+    let mut events = Events::new(&mut streamed);
+    assert_eq!(events.data().await.unwrap(), progress(2, 1));
+    assert!(is_error(&events.data().await.unwrap(), "2", -32603));
+    assert_eq!(events.next().await, None);
+    let mut events = Events::new(&mut listening);
+    while events.next().await.is_some() {}
+    assert_eq!(plain.request(post(&id, &request(3, "a"))).await.0.status, 404);
+    assert!(matches!(receive(&mut session).await, Err(Error::Ended(End::Closed))));
+}
+
+#[tokio::test]
+async fn shutdown_answers_what_is_under_way_and_takes_nothing_more() {
+    let mut world = plain().await;
+    let (mut session, id) = open(&mut world, "2025-11-25").await;
+    let mut listening = Client::connect(world.addr).await;
+    listening.send(get(&id)).await;
+    assert!(listening.head().await.unwrap().is_stream());
+    let mut waiting = Client::connect(world.addr).await;
+    waiting.send(post(&id, &request(1, "a"))).await;
+    next(&mut session).await;
+    let mut idle = Client::connect(world.addr).await;
+    assert_eq!(idle.request(post(&id, &notification("x"))).await.0.status, 202);
+    next(&mut session).await;
+    world.server.shutdown();
+    assert!(in_time(world.sessions.accept()).await.is_none());
+    assert!(idle.is_closed().await);
+    let mut events = Events::new(&mut listening);
+    while events.next().await.is_some() {}
+    say(&mut session, &answer(1, "{}")).await;
+    let head = waiting.head().await.unwrap();
+    assert_eq!(waiting.body(&head).await, answer(1, "{}").as_bytes());
+    assert!(waiting.is_closed().await);
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_or_little_are_closed() {
+    let world = world(HttpServerConfig::builder().read_timeout(Duration::from_millis(50))).await;
+    for sent in ["", "P", "PRI * HTTP/2.0", "POST /mcp HTTP/1.1\r\nHost: local"] {
+        let mut client = Client::connect(world.addr).await;
+        client.send(sent).await;
+        assert!(client.is_closed().await, "{sent}");
+    }
+    let mut client = Client::connect(world.addr).await;
+    let (head, _) = client.request(post("", INITIALIZE).trim_end_matches('}')).await;
+    assert_eq!(head.status, 408);
+    // A head that is too large.
+    let mut client = Client::connect(world.addr).await;
+    let (head, _) = client.request(post(&format!("X: {}\r\n", "x".repeat(100_000)), "{}")).await;
+    assert_eq!(head.status, 431);
+}
