@@ -21,13 +21,16 @@
 
 mod call;
 mod config;
+mod detect;
 mod driver;
 mod error;
 mod events;
 mod inbox;
+mod legacy;
 mod listen;
 mod message;
 mod outbox;
+mod parameters;
 mod pool;
 mod session;
 mod shared;
@@ -49,6 +52,7 @@ use tokio::task::JoinHandle;
 
 pub use self::{
     config::{HttpClientBuilder, HttpClientConfig, HttpClientConfigError},
+    detect::Detected,
     error::{CONNECTION_ERROR, HttpClientError, TIMEOUT_ERROR},
     events::{ClientEvent, ClientObserver, ClientStats},
 };

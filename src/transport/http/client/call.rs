@@ -62,6 +62,11 @@ impl Call {
         Self::with(message, true, false, false)
     }
 
+    /// Of a message that never was in the outbox.
+    pub(super) fn uncounted(message: Message) -> Arc<Self> {
+        Self::with(message, false, false, false)
+    }
+
     fn with(message: Message, quiet: bool, counted: bool, barrier: bool) -> Arc<Self> {
         Arc::new(Self {
             open: Mutex::new(message.open.clone()),
@@ -217,7 +222,16 @@ struct Tried {
 
 impl Shared {
     /// Hands the POST of a call to a connection.
-    pub(super) async fn send(&self, call: &Call) -> Result<Sent, HttpClientError> {
+    pub(super) async fn send(self: &Arc<Self>, call: &Call) -> Result<Sent, HttpClientError> {
+        let (lost, generation) = {
+            let session = self.session();
+            (session.legacy && session.endpoint.is_none(), session.generation)
+        };
+        if lost && call.message.role == Role::Initialize {
+            self.open_legacy().await?;
+        } else if lost {
+            Box::pin(self.renew(generation)).await?;
+        }
         let connection = self.pool.acquire().await?;
         call.generation.store(self.session().generation, Ordering::Release);
         let request = self.post(&call.message, connection.is_http2());
@@ -308,7 +322,19 @@ impl Shared {
         {
             return Ok(Verdict::Done);
         }
-        Err(HttpClientError::Refused { status: status.as_u16(), reason: excerpt(&body), retry_after })
+        let refused =
+            HttpClientError::Refused { status: status.as_u16(), reason: excerpt(&body), retry_after };
+        if message.role == Role::Initialize
+            && !self.session().legacy
+            && matches!(
+                status,
+                StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
+            )
+        {
+            // A server of 2024-11-05 knows no POST there. When it is none either, what it said first counts.
+            return self.open_legacy().await.map(|()| Verdict::Again).map_err(|_| refused);
+        }
+        Err(refused)
     }
 
     /// Whether the body of a refusal is the JSON-RPC error that answers the call.
@@ -331,6 +357,10 @@ impl Shared {
         }
         let content_type = text(&answer.head.headers, header::CONTENT_TYPE).unwrap_or_default();
         let media = content_type.split(';').next().unwrap_or_default().trim();
+        if self.session().legacy {
+            drop(self.body(answer).await);
+            return self.await_elsewhere(call).await;
+        }
         if media.eq_ignore_ascii_case("text/event-stream") {
             return self.follow(call, answer).await;
         }
@@ -351,6 +381,19 @@ impl Shared {
             return Err(HttpClientError::BadAnswer { reason });
         }
         Err(HttpClientError::ContentType { content_type })
+    }
+
+    /// Waits for an answer that comes on another stream.
+    async fn await_elsewhere(&self, call: &Call) -> Result<(), HttpClientError> {
+        if !call.message.is_request() {
+            return Ok(());
+        }
+        let patience = self.config.response_timeout;
+        let never = std::future::pending::<()>();
+        match timeout(patience, call.cancelled.or(call.settled.or(never))).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(HttpClientError::TimedOut { after: patience }),
+        }
     }
 
     /// A whole body.

@@ -61,7 +61,7 @@ async fn dispatch(shared: &Arc<Shared>, message: Message) {
     }
 }
 
-async fn goodbye(shared: &Arc<Shared>) {
+pub(super) async fn goodbye(shared: &Arc<Shared>) {
     if shared.session().id.is_none() {
         return;
     }

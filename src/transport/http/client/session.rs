@@ -23,6 +23,9 @@ pub(super) struct Session {
     pub(super) id: Option<HeaderValue>,
     /// As the server has chosen it.
     pub(super) version: Option<HeaderValue>,
+    /// The server speaks HTTP with SSE: POSTs go to the endpoint, while its stream is open.
+    pub(super) legacy: bool,
+    pub(super) endpoint: Option<http::Uri>,
     /// Counts the handshakes.
     pub(super) generation: u64,
     /// The client's own handshake, to be repeated.
@@ -80,6 +83,9 @@ impl Shared {
         let signal = {
             let mut session = self.session();
             session.initialized = Some(message.clone());
+            if session.legacy {
+                return;
+            }
             session.listen()
         };
         let shared = Arc::clone(self);
@@ -100,18 +106,25 @@ impl Shared {
         let lost = |reason: &str| HttpClientError::SessionLost { reason: reason.into() };
         let Some(initialize) = initialize else { return Err(lost("there was no initialize to repeat")) };
         // Its answer is for here; the client had one.
-        let call = Call::quiet(initialize);
-        self.ask(&call).await.map_err(|error| lost(&error.to_string()))?;
+        self.repeat(initialize).await.map_err(|error| lost(&error.to_string()))?;
         if self.session().generation == generation {
             return Err(lost("initialize was refused"));
         }
         if let Some(initialized) = initialized {
-            let call = Call::quiet(initialized);
-            self.ask(&call).await.map_err(|error| lost(&error.to_string()))?;
+            self.repeat(initialized).await.map_err(|error| lost(&error.to_string()))?;
         }
         count(&self.counters.renewals);
         self.tell(&ClientEvent::SessionRenewed);
         Ok(())
+    }
+
+    /// Sends a message of the handshake once more.
+    async fn repeat(self: &Arc<Self>, message: Message) -> Result<(), HttpClientError> {
+        let call = Call::quiet(message);
+        self.enter(&call);
+        let asked = self.ask(&call).await;
+        self.fail(&call, &HttpClientError::Closed);
+        asked
     }
 }
 

@@ -17,6 +17,7 @@ use super::{
     inbox::Inbox,
     message::{Key, Message, Open, Role, key},
     outbox::Outbox,
+    parameters::Tools,
     pool::{Pool, Whole},
     session::Session,
     signal::Signal,
@@ -47,6 +48,7 @@ pub(super) struct Shared {
     target: Uri,
     /// Scheme and authority, which HTTP/2 wants in the target.
     origin: String,
+    tools: Mutex<Tools>,
     session: Mutex<Session>,
     waiting: Mutex<HashMap<Key, Arc<Call>>>,
 }
@@ -93,6 +95,7 @@ impl Shared {
             host: HeaderValue::try_from(&*url.host).map_err(|_| bad(()))?,
             target: Uri::try_from(&*url.target).map_err(|_| bad(()))?,
             origin: format!("{scheme}://{}", url.host),
+            tools: Mutex::default(),
             session: Mutex::default(),
             waiting: Mutex::default(),
             config,
@@ -101,6 +104,19 @@ impl Shared {
 
     pub(super) fn session(&self) -> MutexGuard<'_, Session> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tools(&self) -> MutexGuard<'_, Tools> {
+        self.tools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn target(&self) -> &Uri {
+        &self.target
+    }
+
+    /// Scheme and authority.
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<Key, Arc<Call>>> {
@@ -122,7 +138,9 @@ impl Shared {
     fn request(&self, method: Method, body: Bytes, http2: bool) -> Request<Whole> {
         let mut request = Request::new(Whole::new(body));
         *request.method_mut() = method;
-        *request.uri_mut() = self.target.clone();
+        let endpoint = self.session().endpoint.clone();
+        let target =
+            endpoint.filter(|_| *request.method() == Method::POST).unwrap_or_else(|| self.target.clone());
         let headers = request.headers_mut();
         headers.reserve(8 + self.config.headers.len());
         if !http2 {
@@ -132,9 +150,8 @@ impl Shared {
         for (name, value) in &self.config.headers {
             headers.append(name.clone(), value.clone());
         }
-        if http2 && let Ok(uri) = Uri::try_from(format!("{}{}", self.origin, self.target)) {
-            *request.uri_mut() = uri;
-        }
+        let whole = http2.then(|| Uri::try_from(format!("{}{target}", self.origin)).ok()).flatten();
+        *request.uri_mut() = whole.unwrap_or(target);
         request
     }
 
@@ -146,6 +163,9 @@ impl Shared {
         headers.insert(header::CONTENT_TYPE, JSON);
         if let Some(own) = &message.stateless {
             own.put(headers);
+            if own.method() == b"tools/call" {
+                self.tools().put(&message.bytes, headers);
+            }
         } else if message.role != Role::Initialize {
             self.session().put(headers);
         }
@@ -199,7 +219,7 @@ impl Shared {
         let open = std::mem::take(&mut *call.open());
         for open in open {
             self.leave(call, &open);
-            if !call.is_cancelled() {
+            if !call.is_cancelled() && !call.quiet {
                 self.refuse(&open, error);
             }
         }
@@ -297,6 +317,11 @@ impl Shared {
         {
             self.established(&call, result);
         }
+        if call.message.stateless.as_ref().is_some_and(|own| own.method() == b"tools/list")
+            && let Some(result) = envelope.result()
+        {
+            self.tools().learn(result);
+        }
         if call.is_settled() {
             call.release(self);
         }
@@ -348,7 +373,7 @@ impl Session {
         if let Some(id) = &self.id {
             headers.insert(SESSION, id.clone());
         }
-        if let Some(version) = &self.version {
+        if let Some(version) = self.version.as_ref().filter(|_| !self.legacy) {
             headers.insert(VERSION, version.clone());
         }
     }

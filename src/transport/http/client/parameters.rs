@@ -1,0 +1,165 @@
+//! Arguments of tools that go into headers, too: which, the tools' schemas say by `x-mcp-header` (revision 2026-07-28).
+
+use std::collections::HashMap;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use memchr::memmem;
+
+use super::stateless;
+use crate::{
+    Frame,
+    json::{Envelope, JsonParser, RawString, Value, member},
+};
+
+/// Tools whose declarations are kept.
+const MAX_TOOLS: usize = 4096;
+
+/// Declarations of one tool that are kept; further ones make no headers.
+const MAX_DECLARATIONS: usize = 64;
+
+/// Containers that are gone into.
+const MAX_DEPTH: usize = 16;
+
+/// Largest integer that a header may say: beyond it JavaScript has no exact one, and says nothing.
+const MAX_INTEGER: i64 = (1 << 53) - 1;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Type {
+    String,
+    Integer,
+    Boolean,
+}
+
+#[derive(Debug)]
+struct Declaration {
+    path: Vec<String>,
+    header: HeaderName,
+    kind: Type,
+}
+
+/// The declarations of the tools that were listed.
+#[derive(Debug, Default)]
+pub(super) struct Tools {
+    by_name: HashMap<String, Vec<Declaration>>,
+}
+
+impl Tools {
+    /// Takes in the result of a `tools/list`.
+    pub(super) fn learn(&mut self, result: &[u8]) {
+        // Few servers declare any: no other list is parsed.
+        if self.by_name.is_empty() && memmem::find(result, b"x-mcp-header").is_none() {
+            return;
+        }
+        let mut parser = JsonParser::new();
+        let mut frame = Frame::copy_from_slice(result);
+        let Ok(document) = parser.parse_in_place(&mut frame) else { return };
+        let Some(tools) = document.value().get("tools") else { return };
+        for tool in tools.elements() {
+            let Some(name) = tool.get("name").and_then(Value::as_str) else { continue };
+            let mut found = Vec::new();
+            if let Some(schema) = tool.get("inputSchema") {
+                declarations(schema, &mut Vec::new(), &mut found);
+            }
+            if found.is_empty() {
+                self.by_name.remove(name);
+            } else if self.by_name.len() < MAX_TOOLS || self.by_name.contains_key(name) {
+                self.by_name.insert(name.to_owned(), found);
+            }
+        }
+    }
+
+    /// Puts the headers of a `tools/call` to the others. An argument that is absent or null, or not of the type that was
+    /// declared, has none.
+    pub(super) fn put(&self, message: &[u8], headers: &mut HeaderMap) {
+        if self.by_name.is_empty() {
+            return;
+        }
+        let Ok(envelope) = Envelope::peek(message) else { return };
+        let Ok(Some([b'"', raw @ .., b'"'])) = envelope.name() else { return };
+        let Some(name) = RawString::new(raw).unescape() else { return };
+        let Some(declared) = self.by_name.get(&*name) else { return };
+        let Some(params) = envelope.params() else { return };
+        let Ok(Some(arguments)) = member(params, "arguments") else { return };
+        for declaration in declared {
+            let value =
+                declaration.path.iter().try_fold(arguments, |object, key| member(object, key).ok().flatten());
+            if let Some(value) = value.and_then(|value| declaration.kind.text(value)) {
+                headers.insert(declaration.header.clone(), value);
+            }
+        }
+    }
+}
+
+impl Type {
+    /// A value of this type as a header has it.
+    fn text(self, value: &[u8]) -> Option<HeaderValue> {
+        match (self, value) {
+            (Self::String, [b'"', raw @ .., b'"']) => stateless::value(&RawString::new(raw).unescape()?),
+            (Self::Boolean, b"true" | b"false") => HeaderValue::from_bytes(value).ok(),
+            (Self::Integer, number) => {
+                let number: i64 = std::str::from_utf8(number).ok()?.parse().ok()?;
+                (-MAX_INTEGER..=MAX_INTEGER).contains(&number).then(|| number.into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Collects what the properties of a schema declare, at any depth.
+fn declarations(schema: Value<'_>, path: &mut Vec<String>, found: &mut Vec<Declaration>) {
+    if path.len() >= MAX_DEPTH {
+        return;
+    }
+    let Some(properties) = schema.get("properties") else { return };
+    for (name, property) in properties.members() {
+        path.push(name.to_owned());
+        let kind = match property.get("type").and_then(Value::as_str) {
+            Some("string") => Some(Type::String),
+            Some("integer") => Some(Type::Integer),
+            Some("boolean") => Some(Type::Boolean),
+            _ => None,
+        };
+        if let Some(kind) = kind
+            && let Some(header) = property.get("x-mcp-header").and_then(Value::as_str)
+            && let Ok(header) = HeaderName::try_from(format!("mcp-param-{header}"))
+            && found.len() < MAX_DECLARATIONS
+        {
+            found.push(Declaration { path: path.clone(), header, kind });
+        }
+        declarations(property, path, found);
+        path.pop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_become_the_headers_that_were_declared() {
+        let mut tools = Tools::default();
+        tools.learn(
+            br#"{"tools":[{"name":"t","inputSchema":{"properties":{
+                "region":{"type":"string","x-mcp-header":"Region"},
+                "on":{"type":"boolean","x-mcp-header":"On"},
+                "deep":{"type":"object","properties":{"n":{"type":"integer","x-mcp-header":"N"}}},
+                "list":{"type":"array","items":{"type":"string","x-mcp-header":"Item"}},
+                "free":{"type":"number","x-mcp-header":"Free"},
+                "none":{"type":"string","x-mcp-header":"None"}}}}]}"#,
+        );
+        let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":
+            {"region":"Köln","on":true,"deep":{"n":-7},"list":["x"],"free":1.5,"none":null}}}"#;
+        let mut headers = HeaderMap::new();
+        tools.put(call.as_bytes(), &mut headers);
+        let header = |name: &str| headers.get(name).map(|value| value.to_str().expect("ASCII"));
+        assert_eq!(header("mcp-param-region"), Some("=?base64?S8O2bG4=?="));
+        assert_eq!(header("mcp-param-on"), Some("true"));
+        assert_eq!(header("mcp-param-n"), Some("-7"));
+        assert_eq!(headers.len(), 3, "{headers:?}");
+        // A later list counts.
+        tools.learn(br#"{"tools":[{"name":"t","inputSchema":{}}]}"#);
+        headers.clear();
+        tools.put(call.as_bytes(), &mut headers);
+        assert!(headers.is_empty());
+    }
+}
