@@ -12,8 +12,10 @@ use framewire::{
     Error,
     error::End,
     transport::{
-        PollTransport, Transport, TransportError,
-        http::client::{HttpClient, HttpClientBuilder, HttpClientConfig, HttpClientTransport},
+        PollTransport, Revision, Transport, TransportError,
+        http::client::{
+            HttpClient, HttpClientBuilder, HttpClientConfig, HttpClientError, HttpClientTransport,
+        },
     },
 };
 use http_server::{PATIENCE, Server};
@@ -464,4 +466,272 @@ async fn the_servers_own_stream_comes_back() {
     get.chunk(format!("data: {note}\n\n")).await;
     assert_eq!(receive(&mut client).await, note);
     assert_eq!(client.stats().reconnects, 1);
+}
+
+const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"t","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}"#;
+
+fn stateless(id: u32, method: &str, params: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{{params}{META}}}}}"#)
+}
+
+#[tokio::test]
+async fn a_stateless_message_says_in_its_head_what_it_is() {
+    let mut server = Server::start().await;
+    // Even beside a session.
+    let mut client = session(&mut server, quick()).await;
+    client.send(stateless(1, "tools/list", "").as_bytes()).await.unwrap();
+    let post = server.next().await;
+    assert_eq!(post.header("mcp-session-id"), None);
+    assert_eq!(post.header("mcp-protocol-version"), Some("2026-07-28"));
+    assert_eq!((post.header("mcp-method"), post.header("mcp-name")), (Some("tools/list"), None));
+    let list = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"söl","inputSchema":{"type":"object","properties":{"region":{"type":"string","x-mcp-header":"Region"}}}}]}}"#;
+    post.json(list).await;
+    assert_eq!(receive(&mut client).await, list);
+    let params = r#""name":"söl","arguments":{"region":"eu"},"#;
+    client.send(stateless(2, "tools/call", params).as_bytes()).await.unwrap();
+    let post = server.next().await;
+    assert_eq!(post.header("mcp-method"), Some("tools/call"));
+    assert_eq!(post.header("mcp-name"), Some("=?base64?c8O2bA==?="));
+    assert_eq!(post.header("mcp-param-region"), Some("eu"));
+    // A refusal that is a JSON-RPC error is the answer, and no session is lost by a 404.
+    let refusal = r#"{"jsonrpc":"2.0","id":2,"error":{"code":-32601,"message":"no"}}"#;
+    post.respond("404 Not Found", &[("content-type", "application/json")], refusal).await;
+    assert_eq!(receive(&mut client).await, refusal);
+    client.send(stateless(3, "resources/read", r#""uri":"file:///a","#).as_bytes()).await.unwrap();
+    let mut post = server.next().await;
+    assert_eq!(post.header("mcp-name"), Some("file:///a"));
+    // Cut, it is not resumed: there are no event ids in this revision.
+    post.stream(&[]).await;
+    post.chunk("id: 1\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"x\"}\n\n").await;
+    receive(&mut client).await;
+    post.cut();
+    assert_eq!(receive_json(&mut client).await["error"]["code"], -32000);
+    assert_eq!(client.stats().renewals, 0);
+}
+
+#[tokio::test]
+async fn to_cancel_a_stateless_request_is_to_close_its_stream() {
+    let mut server = Server::start().await;
+    let mut client = client(&server, quick()).await;
+    client.send(stateless(1, "subscriptions/listen", "").as_bytes()).await.unwrap();
+    let mut post = server.next().await;
+    post.stream(&[]).await;
+    let ack = r#"{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged"}"#;
+    post.event(ack).await;
+    assert_eq!(receive(&mut client).await, ack);
+    let cancelled = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
+    client.send(cancelled.as_bytes()).await.unwrap();
+    assert!(post.is_abandoned().await);
+    // Nothing was sent, and nothing is answered.
+    client.send(stateless(2, "tools/list", "").as_bytes()).await.unwrap();
+    let next = server.next().await;
+    assert!(next.text().contains("tools/list"), "{}", next.text());
+    next.json(answer(2)).await;
+    assert_eq!(receive(&mut client).await, answer(2));
+}
+
+#[tokio::test]
+async fn a_cancelled_request_needs_no_answer() {
+    let mut server = Server::start().await;
+    let mut client = session(&mut server, quick().max_in_flight(1)).await;
+    client.send(call(1).as_bytes()).await.unwrap();
+    let mut post = server.next().await;
+    post.stream(&[]).await;
+    // The second waits for its turn and is given up before it leaves; the first is given up on its way.
+    client.send(call(2).as_bytes()).await.unwrap();
+    for id in [2, 1] {
+        let cancelled = format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#
+        );
+        client.send(cancelled.as_bytes()).await.unwrap();
+    }
+    let cancelled = server.next().await;
+    assert!(cancelled.text().contains(r#""requestId":1"#), "{}", cancelled.text());
+    cancelled.accepted().await;
+    post.cut();
+    client.send(call(3).as_bytes()).await.unwrap();
+    let third = server.next().await;
+    assert_eq!(third.text(), call(3));
+    third.json(answer(3)).await;
+    assert_eq!(receive(&mut client).await, answer(3));
+    assert_eq!(client.stats().errors, 0);
+}
+
+/// The server of 2024-11-05 up to the first answer.
+async fn two_endpoints(
+    server: &mut Server,
+    client: &mut HttpClientTransport,
+    endpoint: &str,
+) -> http_server::Exchange {
+    client.send(INITIALIZE.as_bytes()).await.unwrap();
+    server.next().await.respond("405 Method Not Allowed", &[], "").await;
+    let mut get = server.next_of("GET").await;
+    assert_eq!(get.target, "/mcp");
+    get.stream(&[]).await;
+    get.chunk(format!("event: endpoint\ndata: {endpoint}\n\n")).await;
+    get
+}
+
+#[tokio::test]
+async fn two_endpoints_are_found_and_used() {
+    let mut server = Server::start().await;
+    let mut client = client(&server, quick()).await;
+    let mut stream = two_endpoints(&mut server, &mut client, "/messages?session=7").await;
+    let post = server.next().await;
+    assert_eq!((&*post.target, post.text()), ("/messages?session=7", INITIALIZE));
+    post.accepted().await;
+    stream.chunk(format!("event: message\ndata: {RESULT}\n\n")).await;
+    assert_eq!(receive(&mut client).await, RESULT);
+    client.send(INITIALIZED.as_bytes()).await.unwrap();
+    server.next().await.respond("202 Accepted", &[("content-type", "text/plain")], "Accepted").await;
+    client.send(call(1).as_bytes()).await.unwrap();
+    client.send(call(2).as_bytes()).await.unwrap();
+    for _ in 0..2 {
+        server.next().await.respond("202 Accepted", &[], "Accepted").await;
+    }
+    stream.event(&answer(2)).await;
+    assert_eq!(receive(&mut client).await, answer(2));
+    // The stream ends: what waits is told, and the next request opens another session.
+    stream.cut();
+    assert_eq!(receive_json(&mut client).await["id"], 1);
+    client.send(call(3).as_bytes()).await.unwrap();
+    let mut stream = server.next().await;
+    assert_eq!(stream.method, "GET");
+    stream.stream(&[]).await;
+    stream.chunk("event: endpoint\ndata: /messages?session=8\n\n").await;
+    let post = server.next().await;
+    assert_eq!((&*post.target, post.text()), ("/messages?session=8", INITIALIZE));
+    post.accepted().await;
+    stream.event(RESULT).await;
+    let post = server.next().await;
+    assert_eq!(post.text(), INITIALIZED);
+    post.accepted().await;
+    let post = server.next().await;
+    assert_eq!(post.text(), call(3));
+    post.accepted().await;
+    stream.event(&answer(3)).await;
+    assert_eq!(receive(&mut client).await, answer(3));
+}
+
+#[tokio::test]
+async fn an_endpoint_elsewhere_is_refused() {
+    for endpoint in ["http://127.0.0.2:1/steal", "//evil.example/x", "https://127.0.0.1/x"] {
+        let mut server = Server::start().await;
+        let mut client = client(&server, quick()).await;
+        let _stream = two_endpoints(&mut server, &mut client, endpoint).await;
+        let error = receive_json(&mut client).await;
+        assert_eq!(error["error"]["data"]["status"], 405, "{error}");
+        assert!(server.is_quiet().await);
+    }
+}
+
+#[tokio::test]
+async fn detects_what_a_server_speaks() {
+    // Modern.
+    let mut server = Server::start().await;
+    let url = server.url().parse().unwrap();
+    let detecting = tokio::spawn(async move { HttpClient::detect(&url, quick().build().unwrap()).await });
+    let post = server.next().await;
+    assert_eq!(post.header("mcp-method"), Some("server/discover"));
+    post.json(r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","supportedVersions":["2026-07-28","2027-01-01"],"capabilities":{"tools":{}},"instructions":"a\nb"}}"#).await;
+    let detected = timeout(PATIENCE, detecting).await.unwrap().unwrap().unwrap();
+    assert_eq!(detected.revisions, [Revision::R2026_07_28]);
+    assert_eq!(detected.named, ["2026-07-28", "2027-01-01"]);
+    assert_eq!(detected.capabilities.as_deref(), Some(r#"{"tools":{}}"#));
+    assert_eq!(detected.instructions.as_deref(), Some("a\nb"));
+    // Legacy, which refuses; its session is ended.
+    for refusal in [
+        (
+            "400 Bad Request",
+            r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"Bad Request: Server not initialized"},"id":null}"#,
+        ),
+        (
+            "400 Bad Request",
+            r#"{"jsonrpc":"2.0","error":{"code":-32022,"message":"x","data":{"supported":["2025-11-25"]}},"id":1}"#,
+        ),
+        ("404 Not Found", ""),
+        ("200 OK", ""),
+    ] {
+        let url = server.url().parse().unwrap();
+        let detecting = tokio::spawn(async move { HttpClient::detect(&url, quick().build().unwrap()).await });
+        server.next().await.respond(refusal.0, &[], refusal.1).await;
+        let post = server.next().await;
+        assert!(post.text().contains("\"initialize\""), "{}", post.text());
+        let result = RESULT.replace(r#""id":0"#, r#""id":2"#);
+        post.respond("200 OK", &[("content-type", "application/json"), ("mcp-session-id", "x")], result)
+            .await;
+        server.next_of("DELETE").await.respond("204 No Content", &[], "").await;
+        let detected = timeout(PATIENCE, detecting).await.unwrap().unwrap().unwrap();
+        assert_eq!(detected.revisions, [Revision::R2025_06_18]);
+        assert_eq!(detected.server_info.as_deref(), Some(r#"{"name":"s","version":"1"}"#));
+    }
+    // 2024-11-05.
+    let url = server.url().parse().unwrap();
+    let detecting = tokio::spawn(async move { HttpClient::detect(&url, quick().build().unwrap()).await });
+    server.next().await.respond("405 Method Not Allowed", &[], "").await;
+    server.next().await.respond("405 Method Not Allowed", &[], "").await;
+    let mut get = server.next().await;
+    get.stream(&[]).await;
+    get.chunk("event: endpoint\ndata: messages\n\n").await;
+    let post = server.next().await;
+    assert_eq!(post.target, "/messages");
+    post.accepted().await;
+    get.event(&RESULT.replace(r#""id":0"#, r#""id":2"#).replace("2025-06-18", "2024-11-05")).await;
+    let detected = timeout(PATIENCE, detecting).await.unwrap().unwrap().unwrap();
+    assert_eq!((detected.revisions, detected.two_endpoints), (vec![Revision::R2024_11_05], true));
+    // Not for us.
+    let url = server.url().parse().unwrap();
+    let detecting = tokio::spawn(async move { HttpClient::detect(&url, quick().build().unwrap()).await });
+    server.next().await.respond("401 Unauthorized", &[], "").await;
+    let refused = timeout(PATIENCE, detecting).await.unwrap().unwrap();
+    assert!(matches!(refused, Err(HttpClientError::Unauthorized { status: 401, .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_caller_who_does_not_receive_holds_the_server_back_and_loses_nothing() {
+    let mut server = Server::start().await;
+    let mut client = session(&mut server, quick()).await;
+    client.send(call(1).as_bytes()).await.unwrap();
+    let mut post = server.next().await;
+    post.stream(&[]).await;
+    let text = "x".repeat(100_000);
+    let writing = tokio::spawn(async move {
+        for n in 0..200 {
+            post.event(&format!(r#"{{"jsonrpc":"2.0","method":"n","params":{{"n":{n},"x":"{text}"}}}}"#))
+                .await;
+        }
+        post.event(&answer(1)).await;
+        post.end().await;
+    });
+    // Longer than it takes, were it not held back.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!writing.is_finished(), "20 MB went somewhere");
+    for n in 0..200 {
+        // A receive that is given up loses nothing.
+        let message = loop {
+            if let Ok(received) = timeout(Duration::from_micros(50), client.receive()).await {
+                break received.unwrap();
+            }
+        };
+        assert_eq!(serde_json::from_slice::<Value>(&message).unwrap()["params"]["n"], n);
+    }
+    assert_eq!(receive(&mut client).await, answer(1));
+    writing.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_no_message_is_left_out_and_counted() {
+    let mut server = Server::start().await;
+    let mut client = session(&mut server, quick().one_line(true)).await;
+    client.send(call(1).as_bytes()).await.unwrap();
+    let mut post = server.next().await;
+    post.stream(&[]).await;
+    post.event("not JSON").await;
+    post.chunk(b"data: {\"a\":\"\xff\"}\n\n").await;
+    post.chunk("event: other\ndata: {}\n\n: comment\n\n").await;
+    post.event(&answer(99)).await;
+    // On several lines, which become one.
+    post.chunk("data: {\"jsonrpc\":\"2.0\",\ndata: \"id\":1,\"result\":{}}\n\n").await;
+    assert_eq!(receive(&mut client).await, r#"{"jsonrpc":"2.0", "id":1,"result":{}}"#);
+    assert_eq!((client.stats().faults, client.stats().strays), (2, 1));
 }
