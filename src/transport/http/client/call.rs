@@ -1,6 +1,7 @@
 //! [`Call`]: one message on its way, from its POST to the last answer it asks for.
 
 use std::{
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -23,7 +24,7 @@ use super::{
 };
 use crate::{
     json::{Envelope, Kind},
-    limits::{HTTP_ACCEPT_TIMEOUT, HTTP_MAX_REFUSAL, HTTP_MAX_REPEATS},
+    limits::{HTTP_ACCEPT_TIMEOUT, HTTP_MAX_REFUSAL, HTTP_MAX_REPEATS, HTTP_STREAM_GRACE},
 };
 
 pub(super) struct Call {
@@ -250,7 +251,16 @@ impl Shared {
         let patience =
             if call.message.is_request() { self.config.response_timeout } else { HTTP_ACCEPT_TIMEOUT };
         loop {
-            match timeout(patience, sent.answer()).await {
+            if call.is_cancelled() {
+                return Err(HttpClientError::Closed);
+            }
+            let mut head = pin!(sent.answer());
+            let found = match call.cancelled.or(timeout(patience, head.as_mut())).await {
+                Some(found) => found,
+                // Cancelled: it may still have left the server.
+                None => timeout(HTTP_STREAM_GRACE, head).await,
+            };
+            match found {
                 Err(_) => return Err(HttpClientError::TimedOut { after: patience }),
                 Ok(Err(SendError::Lost(reason))) => return Err(HttpClientError::Lost { reason }),
                 Ok(Err(SendError::Unsent)) if tried.unsent < HTTP_MAX_REPEATS => tried.unsent += 1,
@@ -307,7 +317,8 @@ impl Shared {
             && tried.repeats < HTTP_MAX_REPEATS
         {
             tried.repeats += 1;
-            tokio::time::sleep(after).await;
+            // Whoever gives it up meanwhile does not have it sent.
+            let _ = call.cancelled.or(tokio::time::sleep(after)).await;
             return Ok(Verdict::Again);
         }
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {

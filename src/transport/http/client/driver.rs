@@ -23,7 +23,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     for message in shared.outbox.drain(None) {
         Ending::new(&shared, message).fail(&HttpClientError::Closed);
     }
-    shared.inbox.finish(end);
+    shared.finish(end);
     // Bounded, and whatever comes of it: the server forgets sessions by itself, too.
     drop(timeout(HTTP_GOODBYE_TIMEOUT, goodbye(&shared)).await);
     shared.closing.set();

@@ -51,6 +51,8 @@ async fn listen(shared: &Arc<Shared>) -> Next {
                 }
             }
             Err(NoStream::Refused(StatusCode::NOT_FOUND)) if opened => return Next::Renew(generation),
+            // The server has not seen yet that the stream before is gone.
+            Err(NoStream::Refused(StatusCode::CONFLICT)) if opened => {}
             Err(NoStream::Refused(_)) => return Next::Nothing,
             Err(NoStream::Failed(_)) => {}
         }

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     Frame,
     endpoint::Url,
-    error::{Fault, JsonReason},
+    error::{End, Fault, JsonReason},
     json::{Envelope, EnvelopeError, Kind},
 };
 
@@ -51,6 +51,8 @@ pub(super) struct Shared {
     tools: Mutex<Tools>,
     session: Mutex<Session>,
     waiting: Mutex<HashMap<Key, Arc<Call>>>,
+    /// Held from when an answer is struck off what is waited for until it can be received.
+    step: Mutex<()>,
 }
 
 /// What a received message was.
@@ -98,12 +100,23 @@ impl Shared {
             tools: Mutex::default(),
             session: Mutex::default(),
             waiting: Mutex::default(),
+            step: Mutex::default(),
             config,
         }))
     }
 
     pub(super) fn session(&self) -> MutexGuard<'_, Session> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn step(&self) -> MutexGuard<'_, ()> {
+        self.step.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing more can be received than what is there.
+    pub(super) fn finish(&self, end: End) {
+        let _step = self.step();
+        self.inbox.finish(end);
     }
 
     fn tools(&self) -> MutexGuard<'_, Tools> {
@@ -216,6 +229,7 @@ impl Shared {
 
     /// Answers with `error` what a call still waits for. Nothing, when it was answered or is cancelled.
     pub(super) fn fail(&self, call: &Arc<Call>, error: &HttpClientError) {
+        let _step = self.step();
         let open = std::mem::take(&mut *call.open());
         for open in open {
             self.leave(call, &open);
@@ -252,6 +266,10 @@ impl Shared {
     /// A message is handed on and its call settled in one step.
     pub(super) async fn take_in(&self, bytes: Bytes, from: Option<&Arc<Call>>) -> Came {
         self.inbox.room().await;
+        self.hand_on(bytes, from)
+    }
+
+    fn hand_on(&self, bytes: Bytes, from: Option<&Arc<Call>>) -> Came {
         let envelope = match Envelope::strict(&bytes) {
             Ok(envelope) => envelope,
             Err(error) => {
@@ -263,15 +281,17 @@ impl Shared {
                 return Came::Nothing;
             }
         };
+        let step = self.step();
         let came = match envelope.kind() {
             Kind::Response | Kind::Error => {
                 if envelope.raw_id().is_none_or(|id| id == b"null")
                     && let Some(from) = from
-                    && let Some(id) = from.only()
+                    && let Some(id) = from.only().filter(|id| **id != *b"null")
                     && let Some(frame) = with_id(&envelope, &id)
                 {
                     // An error about a request whose id the server could not read: there is only one it can be about.
-                    return Box::pin(self.take_in(frame, Some(from))).await;
+                    drop(step);
+                    return self.hand_on(frame, Some(from));
                 }
                 self.settle(&envelope, from)
             }
