@@ -281,3 +281,15 @@ pub const HTTP_STREAM_GRACE: Duration = Duration::from_secs(5);
 /// Bytes of a refusal's body that an HTTP client reads: enough for any JSON-RPC error.
 pub const HTTP_MAX_REFUSAL: usize = 64 * 1024;
 
+
+/// Messages that wait for one receiver of a fan-out.
+pub const FANOUT_MESSAGES: usize = 1024;
+
+/// Bytes that wait for one receiver of a fan-out: 4 MiB. They are shared with all others that wait for the same.
+pub const FANOUT_BYTES: usize = 4 * 1024 * 1024;
+
+/// Receivers of a fan-out.
+pub const FANOUT_RECEIVERS: usize = 64 * 1024;
+
+/// Topics of one receiver of a fan-out.
+pub const FANOUT_TOPICS: usize = 1024;

@@ -22,6 +22,7 @@ pub use bridge::{Bridge, Direction, Observer, Passed, Report, Silent};
 pub use echo::echo;
 #[cfg(feature = "gateway")]
 pub use era::{Era, EraCache, EraConfig, Translated};
+pub use fanout::{Fanout, FanoutConfig, FanoutEnded, Published, Received, SlowPolicy, Subscription, TooMany};
 #[cfg(feature = "gateway")]
 pub use hub::{Hub, HubConfig, HubSession};
 #[cfg(feature = "gateway")]
