@@ -203,7 +203,6 @@ pub const EVENT_STORE_EVENTS: usize = 1024;
 /// How long an event is kept for a client that comes back.
 pub const EVENT_STORE_AGE: Duration = Duration::from_secs(5 * 60);
 
-
 /// How long `server/discover` may go unanswered before a server is taken for one with sessions. One that is only slow is
 /// found out later, by its refusal of `initialize`.
 pub const ERA_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -280,7 +279,6 @@ pub const HTTP_STREAM_GRACE: Duration = Duration::from_secs(5);
 
 /// Bytes of a refusal's body that an HTTP client reads: enough for any JSON-RPC error.
 pub const HTTP_MAX_REFUSAL: usize = 64 * 1024;
-
 
 /// Messages that wait for one receiver of a fan-out.
 pub const FANOUT_MESSAGES: usize = 1024;

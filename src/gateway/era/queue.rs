@@ -3,10 +3,10 @@
 use std::{borrow::Borrow, collections::VecDeque, hash};
 
 /// Buffers that are kept for the next messages.
-const SPARE: usize = 8;
+pub(super) const SPARE: usize = 8;
 
 /// Bytes of a buffer that is kept.
-const SPARE_SIZE: usize = 64 * 1024;
+pub(super) const SPARE_SIZE: usize = 64 * 1024;
 
 /// Messages on their way to one side.
 #[derive(Debug, Default)]

@@ -19,14 +19,22 @@ pub(super) struct Round {
     /// The number of each question, the key it has in the server's result, raw, and the answer once there is one.
     asked: Vec<(u64, Vec<u8>, Option<Vec<u8>>)>,
     due: Option<Instant>,
+    /// What it takes beside the call, in bytes.
+    pub(super) bytes: usize,
 }
+
+/// Nobody has asked for that.
+#[derive(Debug)]
+pub(super) struct Unasked;
 
 impl Round {
     pub(super) fn new(call: Call, state: Option<Vec<u8>>) -> Self {
-        Self { call, state, asked: Vec::new(), due: None }
+        let bytes = state.as_ref().map_or(0, Vec::len);
+        Self { call, state, asked: Vec::new(), due: None, bytes }
     }
 
     pub(super) fn ask(&mut self, number: u64, key: &[u8]) {
+        self.bytes += key.len();
         self.asked.push((number, key.to_vec(), None));
     }
 
@@ -89,13 +97,15 @@ impl Rounds {
     }
 
     /// Takes the client's answer; gives the round when it was the last.
-    pub(super) fn answered(&mut self, number: u64, result: &[u8]) -> Option<Round> {
-        let id = self.questions.remove(&number)?;
-        let round = self.waiting.get_mut(id.as_slice())?;
+    pub(super) fn answered(&mut self, number: u64, result: &[u8]) -> Result<Option<Round>, Unasked> {
+        let id = self.questions.remove(&number).ok_or(Unasked)?;
+        let round = self.waiting.get_mut(id.as_slice()).ok_or(Unasked)?;
         if let Some((.., answer)) = round.asked.iter_mut().find(|(own, ..)| *own == number) {
             *answer = Some(result.to_vec());
         }
-        if round.questions().next().is_some() { None } else { self.remove(id.as_slice()) }
+        round.bytes += result.len();
+        let is_open = round.questions().next().is_some();
+        Ok(if is_open { None } else { self.remove(id.as_slice()) })
     }
 
     /// Gives the round that the client will not go on with; its questions are those still open.

@@ -15,8 +15,8 @@ use super::{
         INVALID_REQUEST, LEVELS, LOG_LEVEL_KEY, METHOD_NOT_FOUND, SERVER_INFO_KEY, SUBSCRIPTION_KEY,
         VERSION_KEY, answerable, is_text, level, own_id, own_number, quoted, text,
     },
-    queue::{Outbox, RawId},
-    round::{Round, Rounds},
+    queue::{Outbox, RawId, SPARE, SPARE_SIZE},
+    round::{Round, Rounds, Unasked},
 };
 use crate::{
     json::{Envelope, Kind, RawString},
@@ -77,6 +77,8 @@ pub(super) struct SessionClient {
     rounds: Rounds,
     streams: Vec<(u64, Stream)>,
     scratch: Vec<u8>,
+    /// Memory of requests that need not be kept any more.
+    spare: Vec<Vec<u8>>,
 }
 
 impl SessionClient {
@@ -102,6 +104,7 @@ impl SessionClient {
             rounds: Rounds::default(),
             streams: Vec::new(),
             scratch: Vec::new(),
+            spare: Vec::new(),
         };
         client.join();
         client
@@ -318,12 +321,15 @@ impl SessionClient {
         if let (Some(asking), Ok(())) = (asking, written) {
             let bytes = envelope.bytes();
             let room = ERA_MAX_HELD_BYTES.saturating_sub(self.held_bytes);
-            let request = if bytes.len() <= room { bytes.to_vec() } else { Vec::new() };
+            let mut request = self.spare.pop().unwrap_or_default();
+            if bytes.len() <= room {
+                request.extend_from_slice(bytes);
+            }
             self.held_bytes += request.len();
             let client = RawId::new(id);
             let call = Call { client: client.clone(), asking, request, rounds: 0 };
             if let Some(forgotten) = self.calls.insert(client, call) {
-                self.release(&forgotten);
+                self.release(forgotten);
             }
         }
     }
@@ -363,8 +369,8 @@ impl SessionClient {
                 let old = message.get(meta.clone()).unwrap_or_default();
                 match old.first() {
                     None => {
-                        let all: Vec<&[u8]> = members.iter().chain(&whole).copied().collect();
-                        edits.add_members(params.start, &all);
+                        members.iter().chain(&whole).for_each(|piece| edits.insert(params.start + 1, piece));
+                        edits.add_members(params.start, &[]);
                     }
                     Some(b'{') => {
                         members.iter().for_each(|piece| edits.insert(params.start + 1, piece));
@@ -429,7 +435,8 @@ impl SessionClient {
         if let Some(round) = self.rounds.remove(id) {
             // Nothing of it is at the server.
             round.questions().for_each(|number| out.client.cancel(&own_id(number)));
-            self.release(&round.call);
+            self.held_bytes = self.held_bytes.saturating_sub(round.bytes);
+            self.release(round.call);
             return Verdict::Done;
         }
         if let Some(now) = self.retried.remove(id) {
@@ -447,37 +454,42 @@ impl SessionClient {
 
     fn drop_call(&mut self, wire: &[u8]) {
         if let Some(call) = self.calls.remove(wire) {
-            self.release(&call);
+            self.release(call);
         }
     }
 
-    fn release(&mut self, call: &Call) {
+    fn release(&mut self, mut call: Call) {
         self.held_bytes = self.held_bytes.saturating_sub(call.request.len());
+        if self.spare.len() < SPARE && call.request.capacity() <= SPARE_SIZE {
+            call.request.clear();
+            self.spare.push(call.request);
+        }
     }
 
     /// The client's answer to what a result asked for.
     fn answer(&mut self, envelope: &Envelope<'_>, out: &mut Outbox) -> Verdict {
         let Some(number) = envelope.raw_id().and_then(own_number) else { return Verdict::Unchanged };
-        match (envelope.result(), envelope.error()) {
-            (Some(result), _) => {
-                if let Some(round) = self.rounds.answered(number, result) {
-                    self.retry(round, out);
-                }
+        let room = ERA_MAX_HELD_BYTES.saturating_sub(self.held_bytes);
+        if let Some(result) = envelope.result().filter(|result| result.len() <= room) {
+            self.held_bytes += result.len();
+            match self.rounds.answered(number, result) {
+                Ok(Some(round)) => self.retry(round, out),
+                Ok(None) => {}
+                Err(Unasked) => self.held_bytes -= result.len(),
             }
-            (None, error) => {
-                if let Some(round) = self.rounds.refused(number) {
-                    round.questions().for_each(|number| out.client.cancel(&own_id(number)));
-                    let why = error.and_then(|error| field(error, "message")).and_then(text);
-                    let why = why.and_then(RawString::unescape).unwrap_or_default();
-                    self.fail(&round.call, &format!("the client refused what was asked for: {why}"), out);
-                }
-            }
+        } else if let Some(round) = self.rounds.refused(number) {
+            round.questions().for_each(|number| out.client.cancel(&own_id(number)));
+            self.held_bytes = self.held_bytes.saturating_sub(round.bytes);
+            let why = envelope.error().and_then(|error| field(error, "message")).and_then(text);
+            let why = why.and_then(RawString::unescape).unwrap_or("the answer is too large".into());
+            self.fail(round.call, &format!("the client refused what was asked for: {why}"), out);
         }
         Verdict::Done
     }
 
     /// Sends a call again, with what was asked for.
     fn retry(&mut self, round: Round, out: &mut Outbox) {
+        self.held_bytes = self.held_bytes.saturating_sub(round.bytes);
         let number = self.number();
         let wire = own_id(number);
         let responses = round.responses();
@@ -497,13 +509,13 @@ impl SessionClient {
                 self.retried.insert(round.call.client.clone(), RawId::new(&wire));
                 self.calls.insert(RawId::new(&wire), round.call);
             }
-            Err(Malformed) => self.fail(&round.call, "the request cannot be sent again", out),
+            Err(Malformed) => self.fail(round.call, "the request cannot be sent again", out),
         }
         self.scratch = scratch;
     }
 
     /// Ends a call: a tool's as tools fail, others with an error.
-    fn fail(&mut self, call: &Call, why: &str, out: &mut Outbox) {
+    fn fail(&mut self, call: Call, why: &str, out: &mut Outbox) {
         let id = call.client.as_slice();
         if call.asking == Asking::Tool {
             let result =
@@ -512,8 +524,8 @@ impl SessionClient {
         } else {
             out.client.error(id, INTERNAL_ERROR, why);
         }
-        self.release(call);
         self.retried.remove(id);
+        self.release(call);
     }
 
     // From the server.
@@ -604,15 +616,17 @@ impl SessionClient {
             self.ask(call, result, now, out);
             return Verdict::Done;
         }
-        self.release(&call);
-        if call.rounds == 0 {
-            return Verdict::Unchanged;
-        }
-        self.retried.remove(call.client.as_slice());
-        out.client.push(|to| {
-            envelope.splice(call.client.as_slice(), to);
-        });
-        Verdict::Done
+        let verdict = if call.rounds == 0 {
+            Verdict::Unchanged
+        } else {
+            self.retried.remove(call.client.as_slice());
+            out.client.push(|to| {
+                envelope.splice(call.client.as_slice(), to);
+            });
+            Verdict::Done
+        };
+        self.release(call);
+        verdict
     }
 
     /// Asks the client for what a result needs.
@@ -627,7 +641,7 @@ impl SessionClient {
             None
         };
         if let Some(failure) = failure {
-            return self.fail(&call, &failure, out);
+            return self.fail(call, &failure, out);
         }
         let requests = field(result, "inputRequests").unwrap_or(b"{}");
         let state = field(result, "requestState").filter(|state| text(state).is_some()).map(<[u8]>::to_vec);
@@ -659,8 +673,12 @@ impl SessionClient {
             failure = failure.or(Some("the server asked for input without saying which"));
         }
         if let Some(failure) = failure {
-            return self.fail(&round.call, failure, out);
+            return self.fail(round.call, failure, out);
         }
+        if round.bytes > ERA_MAX_HELD_BYTES.saturating_sub(self.held_bytes) {
+            return self.fail(round.call, "the server asked for input with too much state", out);
+        }
+        self.held_bytes += round.bytes;
         messages.iter().for_each(|message| out.client.pieces(&[message]));
         self.rounds.insert(round, now);
     }

@@ -180,7 +180,7 @@ impl StatelessClient {
             let responses = message.get(responses).unwrap_or_default();
             self.resume(call, message.get(state).unwrap_or_default(), responses, out);
         } else {
-            self.forward(call, envelope, &params, &meta, out);
+            self.forward(call, envelope, &meta, out);
         }
         Verdict::Done
     }
@@ -189,7 +189,6 @@ impl StatelessClient {
         &mut self,
         call: Call,
         envelope: &Envelope<'_>,
-        params: &std::ops::Range<usize>,
         meta: &std::ops::Range<usize>,
         out: &mut Outbox,
     ) {
@@ -214,22 +213,7 @@ impl StatelessClient {
         let envelope_key = |name: RawString<'_>| {
             [VERSION_KEY, CLIENT_INFO_KEY, CAPABILITIES_KEY, LOG_LEVEL_KEY].iter().any(|key| name.is(key))
         };
-        let mut parameters = Vec::new();
-        let input = |name: RawString<'_>| call.asking.is_some() && name.is("inputResponses");
-        if without(message, params.start, input, &mut parameters) == Ok(true) {
-            // Nothing was asked for that these could answer.
-            let stripped = field(&parameters, "_meta").unwrap_or_default().to_vec();
-            let mut inner = Edits::new(&parameters);
-            if without(&stripped, 0, envelope_key, &mut self.kept) == Ok(true)
-                && let Ok([meta]) = fields(&parameters, 0, ["_meta"])
-            {
-                inner.replace(meta, &self.kept);
-            }
-            let mut whole = Vec::new();
-            inner.write(&mut whole);
-            parameters = whole;
-            edits.replace(params.clone(), &parameters);
-        } else if without(message, meta.start, envelope_key, &mut self.kept) == Ok(true) {
+        if without(message, meta.start, envelope_key, &mut self.kept) == Ok(true) {
             edits.replace(meta.clone(), &self.kept);
         }
         out.server.push(|to| edits.write(to));

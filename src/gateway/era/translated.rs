@@ -71,6 +71,9 @@ enum Delivery {
 ///
 /// All waiting messages are bounded: while some wait for the client, nothing is read from the server, and beyond a mark
 /// [`poll_ready`](PollTransport::poll_ready) waits.
+///
+/// # Panics
+/// When it is polled while it has to wait for a time, outside a tokio runtime whose timer is enabled.
 pub struct Translated<T> {
     /// `None` once it waits elsewhere for its client.
     server: Option<T>,
