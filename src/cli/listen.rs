@@ -224,6 +224,14 @@ impl Listener {
         }
     }
 
+    /// Stops listening, but keeps what sessions over HTTP hang on.
+    pub(crate) fn into_sessions(self) -> Option<HttpSessions> {
+        match self.speaks {
+            Above::Http(http) => Some(http.sessions),
+            _ => None,
+        }
+    }
+
     /// The next client; `None` when there will be no more.
     pub(crate) async fn accept(&mut self) -> io::Result<Option<Arrived>> {
         if let Kind::Stdio(served) = &mut self.kind {
@@ -321,6 +329,7 @@ impl Http {
 
 fn opened(session: HttpSession) -> Opened {
     let speaks = match session.kind() {
+        SessionKind::WebSocket => Speaks::Stream,
         SessionKind::Stateless => Speaks::Request,
         _ => Speaks::Session,
     };

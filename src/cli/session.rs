@@ -13,6 +13,7 @@ use framewire::{
     endpoint::{Address, Endpoint},
     error::{Deadline, End},
     gateway::{self, Bridge, Direction, Observer, Report},
+    transport::http::server::HttpSessions,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -72,7 +73,7 @@ pub(crate) async fn serve(listeners: Vec<Listener>, plan: Plan) -> Result<(), Fa
     for listener in listeners {
         let endpoint = listener.endpoint().to_string();
         info!(endpoint, "listening");
-        accepting.spawn(accept(listener, accepted.clone()));
+        accepting.spawn(accept(listener, accepted.clone(), stopped.clone()));
     }
     drop(accepted);
 
@@ -104,13 +105,11 @@ pub(crate) async fn serve(listeners: Vec<Listener>, plan: Plan) -> Result<(), Fa
             }
             signal = signals.next() => {
                 info!("{signal}: stopping, {} connections under way", sessions.len());
-                accepting.abort_all();
                 break;
             }
         }
     }
     clients.close();
-    accepting.abort_all();
 
     // All listeners are done (standard input serves once), or a signal came: what is under way ends by itself, or in
     // time.
@@ -121,6 +120,11 @@ pub(crate) async fn serve(listeners: Vec<Listener>, plan: Plan) -> Result<(), Fa
         }
         let _ = stop.send(Stop::Drain);
         deadline = Some(tokio::time::Instant::now() + plan.drain_timeout);
+    }
+    // Nothing is listened on any more, but sessions over HTTP hang on what gave them.
+    let mut sources = Vec::new();
+    while let Some(source) = accepting.join_next().await {
+        sources.push(source);
     }
     while !sessions.is_empty() {
         tokio::select! {
@@ -223,15 +227,25 @@ fn finish(
     }
 }
 
-async fn accept(mut listener: Listener, clients: mpsc::Sender<Arrived>) -> Result<(), Failure> {
+/// Takes clients in until there are no more, or it is time to stop. Gives what sessions over HTTP hang on.
+async fn accept(
+    mut listener: Listener,
+    clients: mpsc::Sender<Arrived>,
+    stopped: watch::Receiver<Stop>,
+) -> Result<Option<HttpSessions>, Failure> {
+    let mut stop = std::pin::pin!(asked(stopped, Stop::Drain));
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stop => return Ok(listener.into_sessions()),
+        };
+        match accepted {
             Ok(Some(client)) => {
                 if clients.send(client).await.is_err() {
-                    return Ok(());
+                    return Ok(listener.into_sessions());
                 }
             }
-            Ok(None) => return Ok(()),
+            Ok(None) => return Ok(None),
             Err(error) => {
                 return Err(Failure::Listen(format!(
                     "cannot listen on {} any more: {error}",

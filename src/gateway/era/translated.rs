@@ -533,7 +533,8 @@ impl<T: PollTransport + 'static> PollTransport for Translated<T> {
     }
 
     fn poll_close_sending(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        if !matches!(&self.state, State::Detecting(detection) if detection.may_close()) {
+        let at_the_server = self.backlog.is_empty();
+        if !matches!(&self.state, State::Detecting(detection) if at_the_server && detection.may_close()) {
             ready!(self.poll_detection(cx))?;
         }
         ready!(self.poll_drain(cx))?;
