@@ -1021,3 +1021,121 @@ async fn connections_that_say_nothing_or_little_are_closed() {
     let (head, _) = client.request(post(&format!("X: {}\r\n", "x".repeat(100_000)), "{}")).await;
     assert_eq!(head.status, 431);
 }
+
+/// A body of HTTP/2.
+struct Body(Option<bytes::Bytes>);
+
+impl http_body::Body for Body {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
+        std::task::Poll::Ready(self.0.take().map(|data| Ok(http_body::Frame::data(data))))
+    }
+}
+
+#[tokio::test]
+async fn many_requests_on_one_connection_of_http2() {
+    let mut world = plain().await;
+    let (mut session, id) = open(&mut world, "2025-11-25").await;
+    let id = id.trim().split(": ").nth(1).unwrap().to_owned();
+    let stream = tokio::net::TcpStream::connect(world.addr).await.unwrap();
+    let (sender, connection) = hyper::client::conn::http2::handshake(
+        hyper_util::rt::TokioExecutor::new(),
+        hyper_util::rt::TokioIo::new(stream),
+    )
+    .await
+    .unwrap();
+    tokio::spawn(connection);
+    let post = |session: &str, authority: &str, body: String| {
+        let mut sender = sender.clone();
+        let request = ::http::Request::post(format!("http://{authority}/mcp"))
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream")
+            .header("mcp-session-id", session)
+            .body(Body(Some(body.into())))
+            .unwrap();
+        tokio::spawn(async move {
+            let (parts, mut body) = sender.send_request(request).await.unwrap().into_parts();
+            let mut whole = Vec::new();
+            while let Some(frame) =
+                std::future::poll_fn(|cx| http_body::Body::poll_frame(std::pin::Pin::new(&mut body), cx))
+                    .await
+            {
+                whole.extend_from_slice(&frame.unwrap().into_data().unwrap_or_default());
+            }
+            (parts.status.as_u16(), String::from_utf8(whole).unwrap())
+        })
+    };
+    let mut asked = Vec::new();
+    for n in 0..20 {
+        asked.push(post(&id, "localhost", call(n)));
+    }
+    for _ in 0..20 {
+        next(&mut session).await;
+    }
+    for n in (0..20).rev() {
+        if n % 2 == 0 {
+            say(&mut session, &progress(n, 1)).await;
+        }
+        say(&mut session, &answer(n, "{}")).await;
+    }
+    for (n, task) in (0..).zip(asked) {
+        let (status, body) = in_time(task).await.unwrap();
+        assert_eq!(status, 200);
+        if n % 2 == 0 {
+            assert!(body.contains(&progress(n, 1)) && body.contains(&answer(n, "{}")), "{body}");
+        } else {
+            assert_eq!(body, answer(n, "{}"));
+        }
+    }
+    assert_eq!(in_time(post(&id, "evil.example", call(1))).await.unwrap().0, 403);
+    assert_eq!(in_time(post("nobody", "localhost", call(1))).await.unwrap().0, 404);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_loses_no_session() {
+    let (server, mut sessions) = HttpServer::new(HttpServerConfig::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let accept = async || {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (reader, writer) = stream.into_split();
+        let server = server.clone();
+        tokio::spawn(async move { server.serve(reader, writer, "peer").await })
+    };
+    let mut client = Client::connect(addr).await;
+    let _serving = accept().await;
+    client.send(post("", INITIALIZE)).await;
+    let mut session = in_time(sessions.accept()).await.unwrap();
+    assert_eq!(session.peer(), "peer");
+    next(&mut session).await;
+    say(&mut session, &initialized("2025-11-25")).await;
+    let head = client.head().await.unwrap();
+    let id = format!("Mcp-Session-Id: {}\r\n", head.get("mcp-session-id").unwrap());
+
+    let mut client = Client::connect(addr).await;
+    let serving = accept().await;
+    client.send(post(&id, &call(1))).await;
+    next(&mut session).await;
+    say(&mut session, &progress(1, 1)).await;
+    assert!(client.head().await.unwrap().is_stream());
+    let first = Events::new(&mut client).next().await.unwrap();
+    // The future of `serve` is dropped in the midst of it.
+    serving.abort();
+    assert!(serving.await.unwrap_err().is_cancelled());
+    say(&mut session, &progress(1, 2)).await;
+    say(&mut session, &answer(1, "{}")).await;
+    let mut client = Client::connect(addr).await;
+    let _serving = accept().await;
+    client.send(get(&format!("{id}Last-Event-ID: {}\r\n", first.id.unwrap()))).await;
+    assert!(client.head().await.unwrap().is_stream());
+    let mut events = Events::new(&mut client);
+    for expected in [progress(1, 1), progress(1, 2), answer(1, "{}")] {
+        assert_eq!(events.data().await.unwrap(), expected);
+    }
+    assert_eq!(events.next().await, None);
+}

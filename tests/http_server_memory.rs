@@ -87,13 +87,16 @@ fn a_thousand_idle_sessions_are_cheap_and_leave_nothing() {
             }
             let mut client = connect(&server);
             let (session, id) = open(&mut client, &mut sessions).await;
-            let get = format!("GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{id}\r\n");
+            let get =
+                format!("GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{id}\r\n");
             client.write_all(get.as_bytes()).await.unwrap();
             until(&mut client, "data: \n\n\r\n").await;
             held.push((client, session));
         }
         let each = (allocation::live() - before) / COUNT;
-        println!("an idle session with a stream takes {each} bytes, both ends of its connection in memory included");
+        println!(
+            "an idle session with a stream takes {each} bytes, both ends of its connection in memory included"
+        );
         assert!(each < 40_000, "{each} bytes");
         assert_eq!(server.sessions(), COUNT + 1);
         // Half of them by their clients' going, half by their backends'.
@@ -162,7 +165,7 @@ fn a_request_asks_for_little_memory() {
         for _ in 0..64 {
             let before = allocation::calls();
             client.write_all(ask.as_bytes()).await.unwrap();
-            poll_fn(|cx| session.poll_receive_lent(cx).map(|received| drop(received.unwrap()))).await;
+            poll_fn(|cx| session.poll_receive_lent(cx).map(|received| assert!(received.is_ok()))).await;
             session.start_send(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#).unwrap();
             let count = client.read(&mut piece).await.unwrap();
             assert!(piece[..count].ends_with(b"{}}"));
