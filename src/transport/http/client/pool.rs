@@ -243,7 +243,8 @@ impl Pool {
 
     /// A new connection.
     pub(super) async fn open(&self) -> Result<Connection, HttpClientError> {
-        let mut alpn = None;
+        #[cfg_attr(not(feature = "tls"), allow(unused_mut))]
+        let mut alpn: Option<Vec<u8>> = None;
         let (reader, writer) = match &self.place {
             #[cfg(feature = "tls")]
             Place::Tcp { host, port, secure: true } => {

@@ -69,7 +69,10 @@ pub(super) enum Came {
 }
 
 impl Shared {
-    pub(super) fn new(url: &Url, mut config: HttpClientConfig) -> Result<Arc<Self>, HttpClientError> {
+    pub(super) fn new(
+        url: &Url,
+        #[cfg_attr(not(feature = "tls"), allow(unused_mut))] mut config: HttpClientConfig,
+    ) -> Result<Arc<Self>, HttpClientError> {
         super::check(url)?;
         let counters = Arc::new(Counters::default());
         #[cfg(feature = "tls")]
