@@ -564,7 +564,12 @@ async fn two_endpoints(
     endpoint: &str,
 ) -> http_server::Exchange {
     client.send(INITIALIZE.as_bytes()).await.unwrap();
-    server.next().await.respond("405 Method Not Allowed", &[], "").await;
+    let body = r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"not here"},"id":null}"#;
+    server
+        .next()
+        .await
+        .respond("405 Method Not Allowed", &[("content-type", "application/json")], body)
+        .await;
     let mut get = server.next_of("GET").await;
     assert_eq!(get.target, "/mcp");
     get.stream(&[]).await;
@@ -620,7 +625,7 @@ async fn an_endpoint_elsewhere_is_refused() {
         let mut client = client(&server, quick()).await;
         let _stream = two_endpoints(&mut server, &mut client, endpoint).await;
         let error = receive_json(&mut client).await;
-        assert_eq!(error["error"]["data"]["status"], 405, "{error}");
+        assert_eq!((&error["id"], &error["error"]["message"]), (&json!(0), &json!("not here")), "{error}");
         assert!(server.is_quiet().await);
     }
 }

@@ -329,23 +329,22 @@ impl Shared {
                 reason: excerpt(&body),
             });
         }
-        if self.is_answer(call, &body) && self.take_in(body.clone().into(), Some(call)).await == Came::Answer
-        {
+        let is_answer = self.is_answer(call, &body);
+        if message.role == Role::Initialize && !self.session().legacy {
+            // A server of 2024-11-05 knows no POST there. One that refuses with reasons of its own is none, unless it is
+            // the method that it refuses. When it is neither, what it said first counts.
+            let unknown = match status {
+                StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => true,
+                status => status == StatusCode::BAD_REQUEST && !is_answer,
+            };
+            if unknown && self.open_legacy().await.is_ok() {
+                return Ok(Verdict::Again);
+            }
+        }
+        if is_answer && self.take_in(body.clone().into(), Some(call)).await == Came::Answer {
             return Ok(Verdict::Done);
         }
-        let refused =
-            HttpClientError::Refused { status: status.as_u16(), reason: excerpt(&body), retry_after };
-        if message.role == Role::Initialize
-            && !self.session().legacy
-            && matches!(
-                status,
-                StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
-            )
-        {
-            // A server of 2024-11-05 knows no POST there. When it is none either, what it said first counts.
-            return self.open_legacy().await.map(|()| Verdict::Again).map_err(|_| refused);
-        }
-        Err(refused)
+        Err(HttpClientError::Refused { status: status.as_u16(), reason: excerpt(&body), retry_after })
     }
 
     /// Whether the body of a refusal is the JSON-RPC error that answers the call.
