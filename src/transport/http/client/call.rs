@@ -224,6 +224,9 @@ struct Tried {
 impl Shared {
     /// Hands the POST of a call to a connection.
     pub(super) async fn send(self: &Arc<Self>, call: &Call) -> Result<Sent, HttpClientError> {
+        if let Some(reason) = self.forbids(&call.message) {
+            return Err(HttpClientError::BadTool { reason });
+        }
         let (lost, generation) = {
             let session = self.session();
             (session.legacy && session.endpoint.is_none(), session.generation)

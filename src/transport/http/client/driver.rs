@@ -50,6 +50,7 @@ async fn dispatch(shared: &Arc<Shared>, message: Message) {
     match shared.closing.or(shared.send(ending.call())).await {
         None => ending.fail(&HttpClientError::Closed),
         Some(Ok(sent)) => drop(tokio::spawn(call::run(ending, sent))),
+        Some(Err(error @ HttpClientError::BadTool { .. })) => ending.fail(&error),
         Some(Err(error)) => {
             // Those that waited meanwhile share the fate, or each would wait for an attempt of its own.
             let until = Instant::now();

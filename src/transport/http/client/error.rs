@@ -99,6 +99,12 @@ pub enum HttpClientError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The tool must not be called: what its schema declares about headers is not allowed (`x-mcp-header`).
+    #[error("the server's schema of this tool is not valid, so that it must not be called: {reason}")]
+    BadTool {
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// What came is no answer to the request.
     #[error("the server's answer is none: {reason}")]
     BadAnswer {
@@ -128,6 +134,7 @@ impl HttpClientError {
             | Self::Refused { .. }
             | Self::ContentType { .. }
             | Self::TooLarge { .. }
+            | Self::BadTool { .. }
             | Self::BadAnswer { .. } => Origin::Peer,
         }
     }

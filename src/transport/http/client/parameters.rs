@@ -14,7 +14,7 @@ use crate::{
 /// Tools whose declarations are kept.
 const MAX_TOOLS: usize = 4096;
 
-/// Declarations of one tool that are kept; further ones make no headers.
+/// Declarations of one tool.
 const MAX_DECLARATIONS: usize = 64;
 
 /// Containers that are gone into.
@@ -40,8 +40,15 @@ struct Declaration {
 /// The declarations of the tools that were listed.
 #[derive(Debug, Default)]
 pub(super) struct Tools {
-    by_name: HashMap<String, Vec<Declaration>>,
+    by_name: HashMap<String, Declared>,
 }
+
+/// What a tool declares. A declaration that the specification does not allow makes the tool one that must not be called.
+type Declared = Result<Vec<Declaration>, Undeclarable>;
+
+/// Why a tool must not be called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Undeclarable(&'static str);
 
 impl Tools {
     /// Takes in the result of a `tools/list`.
@@ -57,10 +64,11 @@ impl Tools {
         for tool in tools.elements() {
             let Some(name) = tool.get("name").and_then(Value::as_str) else { continue };
             let mut found = Vec::new();
-            if let Some(schema) = tool.get("inputSchema") {
-                declarations(schema, &mut Vec::new(), &mut found);
-            }
-            if found.is_empty() {
+            let wrong = tool
+                .get("inputSchema")
+                .and_then(|schema| declarations(schema, &mut Vec::new(), &mut found).err());
+            let found = wrong.map_or(Ok(found), Err);
+            if found.as_ref().is_ok_and(Vec::is_empty) {
                 self.by_name.remove(name);
             } else if self.by_name.len() < MAX_TOOLS || self.by_name.contains_key(name) {
                 self.by_name.insert(name.to_owned(), found);
@@ -71,13 +79,7 @@ impl Tools {
     /// Puts the headers of a `tools/call` to the others. An argument that is absent or null, or not of the type that was
     /// declared, has none.
     pub(super) fn put(&self, message: &[u8], headers: &mut HeaderMap) {
-        if self.by_name.is_empty() {
-            return;
-        }
-        let Ok(envelope) = Envelope::peek(message) else { return };
-        let Ok(Some([b'"', raw @ .., b'"'])) = envelope.name() else { return };
-        let Some(name) = RawString::new(raw).unescape() else { return };
-        let Some(declared) = self.by_name.get(&*name) else { return };
+        let Some((envelope, Ok(declared))) = self.declared(message) else { return };
         let Some(params) = envelope.params() else { return };
         let Ok(Some(arguments)) = member(params, "arguments") else { return };
         for declaration in declared {
@@ -86,6 +88,26 @@ impl Tools {
             if let Some(value) = value.and_then(|value| declaration.kind.text(value)) {
                 headers.insert(declaration.header.clone(), value);
             }
+        }
+    }
+}
+
+impl Tools {
+    fn declared<'a>(&self, message: &'a [u8]) -> Option<(Envelope<'a>, &Declared)> {
+        if self.by_name.is_empty() {
+            return None;
+        }
+        let envelope = Envelope::peek(message).ok()?;
+        let Ok(Some([b'"', raw @ .., b'"'])) = envelope.name() else { return None };
+        let declared = self.by_name.get(&*RawString::new(raw).unescape()?)?;
+        Some((envelope, declared))
+    }
+
+    /// Why the tool of a `tools/call` must not be called, if there is a reason.
+    pub(super) fn forbids(&self, message: &[u8]) -> Option<&'static str> {
+        match self.declared(message)? {
+            (_, Err(Undeclarable(reason))) => Some(reason),
+            _ => None,
         }
     }
 }
@@ -106,29 +128,38 @@ impl Type {
 }
 
 /// Collects what the properties of a schema declare, at any depth.
-fn declarations(schema: Value<'_>, path: &mut Vec<String>, found: &mut Vec<Declaration>) {
-    if path.len() >= MAX_DEPTH {
-        return;
-    }
-    let Some(properties) = schema.get("properties") else { return };
+fn declarations(
+    schema: Value<'_>,
+    path: &mut Vec<String>,
+    found: &mut Vec<Declaration>,
+) -> Result<(), Undeclarable> {
+    let Some(properties) = schema.get("properties").filter(|_| path.len() < MAX_DEPTH) else { return Ok(()) };
     for (name, property) in properties.members() {
         path.push(name.to_owned());
-        let kind = match property.get("type").and_then(Value::as_str) {
-            Some("string") => Some(Type::String),
-            Some("integer") => Some(Type::Integer),
-            Some("boolean") => Some(Type::Boolean),
-            _ => None,
-        };
-        if let Some(kind) = kind
-            && let Some(header) = property.get("x-mcp-header").and_then(Value::as_str)
-            && let Ok(header) = HeaderName::try_from(format!("mcp-param-{header}"))
-            && found.len() < MAX_DECLARATIONS
-        {
+        if let Some(named) = property.get("x-mcp-header") {
+            let kind = match property.get("type").and_then(Value::as_str) {
+                Some("string") => Type::String,
+                Some("integer") => Type::Integer,
+                Some("boolean") => Type::Boolean,
+                _ => return Err(Undeclarable("only a string, integer or boolean can go into a header")),
+            };
+            let header = named
+                .as_str()
+                .filter(|name| !name.is_empty())
+                .and_then(|name| HeaderName::try_from(format!("mcp-param-{name}")).ok())
+                .ok_or(Undeclarable("the name of its header is none"))?;
+            if found.iter().any(|other| other.header == header) {
+                return Err(Undeclarable("two of its arguments go into the same header"));
+            }
+            if found.len() >= MAX_DECLARATIONS {
+                return Err(Undeclarable("more of its arguments go into headers than a head can have"));
+            }
             found.push(Declaration { path: path.clone(), header, kind });
         }
-        declarations(property, path, found);
+        declarations(property, path, found)?;
         path.pop();
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -144,7 +175,7 @@ mod tests {
                 "on":{"type":"boolean","x-mcp-header":"On"},
                 "deep":{"type":"object","properties":{"n":{"type":"integer","x-mcp-header":"N"}}},
                 "list":{"type":"array","items":{"type":"string","x-mcp-header":"Item"}},
-                "free":{"type":"number","x-mcp-header":"Free"},
+                "free":{"type":"number"},
                 "none":{"type":"string","x-mcp-header":"None"}}}}]}"#,
         );
         let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":
@@ -156,10 +187,22 @@ mod tests {
         assert_eq!(header("mcp-param-on"), Some("true"));
         assert_eq!(header("mcp-param-n"), Some("-7"));
         assert_eq!(headers.len(), 3, "{headers:?}");
+        // One that the specification does not allow.
+        for wrong in [
+            r#"{"a":{"type":"number","x-mcp-header":"A"}}"#,
+            r#"{"a":{"type":"string","x-mcp-header":""}}"#,
+            r#"{"a":{"type":"string","x-mcp-header":"A B"}}"#,
+            r#"{"a":{"type":"string","x-mcp-header":"A"},"b":{"type":"string","x-mcp-header":"a"}}"#,
+        ] {
+            let list = format!(r#"{{"tools":[{{"name":"t","inputSchema":{{"properties":{wrong}}}}}]}}"#);
+            tools.learn(list.as_bytes());
+            assert!(tools.forbids(call.as_bytes()).is_some(), "{wrong}");
+        }
         // A later list counts.
         tools.learn(br#"{"tools":[{"name":"t","inputSchema":{}}]}"#);
         headers.clear();
         tools.put(call.as_bytes(), &mut headers);
         assert!(headers.is_empty());
+        assert_eq!(tools.forbids(call.as_bytes()), None);
     }
 }

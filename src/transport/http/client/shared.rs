@@ -126,6 +126,12 @@ impl Shared {
         self.tools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Why a message must not go out, if there is a reason.
+    pub(super) fn forbids(&self, message: &Message) -> Option<&'static str> {
+        message.stateless.as_ref().filter(|own| own.method() == b"tools/call")?;
+        self.tools().forbids(&message.bytes)
+    }
+
     pub(super) fn target(&self) -> &Uri {
         &self.target
     }
