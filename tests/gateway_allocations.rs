@@ -117,3 +117,34 @@ fn through_a_hub() {
         });
     }
 }
+
+/// Heap that an attached client holds when it has been used and nothing is under way.
+#[test]
+fn an_idle_client_of_a_hub_holds_less_than_1_kib() {
+    run(async {
+        const CLIENTS: usize = 1_000;
+        let hub = Hub::new(vec![server(100)], HubConfig::default());
+        let request: &[u8] =
+            br#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"_meta":{"progressToken":1}}}"#;
+        for warm in [true, false] {
+            let mut clients = Vec::with_capacity(CLIENTS);
+            let live = allocation::live();
+            for _ in 0..CLIENTS {
+                let mut client = hub.attach();
+                poll_fn(|cx| client.poll_ready(cx)).await.unwrap();
+                client.start_send(request).unwrap();
+                for _ in 0..2 {
+                    poll_fn(|cx| client.poll_receive_lent(cx).map_ok(|message| message.len())).await.unwrap();
+                }
+                let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+                assert!(client.poll_receive(&mut cx).is_pending());
+                clients.push(client);
+            }
+            let each = allocation::live().wrapping_sub(live) / CLIENTS + size_of_val(&clients[0]);
+            if !warm {
+                println!("an idle client: {each} bytes");
+                assert!(each < 1024, "{each} bytes");
+            }
+        }
+    });
+}

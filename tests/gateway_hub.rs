@@ -405,10 +405,20 @@ async fn ends_when_what_is_under_way_is_answered() {
     send(&mut server, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":1}}"#)).await;
     value(&mut one).await;
     assert!(matches!(end(&mut one).await, Error::Ended(End::Eof)));
-    // Closing the hub ends the others and the server.
+    // Closing the hub ends the others, after an answer to what they still wait for, and the server.
     let mut two = hub.attach();
-    let (closed, ended, server) = tokio::join!(hub.close(), end(&mut two), end(&mut server));
-    assert!(matches!((closed, ended, server), ((), Error::Ended(End::Eof), Error::Ended(_))));
+    send(&mut two, call("1", "1")).await;
+    value(&mut server).await;
+    within(hub.close()).await;
+    let answer = value(&mut two).await;
+    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(1), &json!(-32000)));
+    assert!(matches!(end(&mut two).await, Error::Ended(End::Eof)));
+    assert!(matches!(end(&mut server).await, Error::Ended(_)));
+    assert_eq!(hub.status().counts().in_flight, 0);
+    // Who comes too late is told.
+    let mut three = hub.attach();
+    send(&mut three, call("2", "1")).await;
+    assert_eq!(value(&mut three).await["error"]["code"], -32000);
 }
 
 #[tokio::test]
@@ -447,4 +457,38 @@ async fn clients_are_spread_over_servers_and_stay() {
             (json!(1), json!(2))
         );
     }
+}
+
+#[tokio::test]
+async fn a_server_that_is_given_up_is_told_to_all() {
+    let mut config = config();
+    config.supervisor.max_restarts = Some(1);
+    let (played, _servers) = Played::new();
+    played.fail(u32::MAX);
+    let hub = Hub::new(vec![Arc::new(played) as Arc<dyn Backend>], config);
+    let mut one = hub.attach();
+    send(&mut one, call("1", "1")).await;
+    let answer = value(&mut one).await;
+    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(1), &json!(-32000)));
+    assert!(matches!(end(&mut one).await, Error::Io(_)));
+    assert!(!hub.status().is_ready());
+    within(hub.close()).await;
+}
+
+/// A message of 12 MiB each way, owned, lent and beside small ones.
+#[tokio::test]
+async fn large_messages_pass_and_small_ones_beside_them() {
+    let (hub, mut server, _servers) = hub(config()).await;
+    let (mut one, mut two) = (hub.attach(), hub.attach());
+    let big = "x".repeat(12 << 20);
+    send(&mut one, format!(r#"{{"jsonrpc":"2.0","method":"m","params":"{big}","id":1}}"#)).await;
+    send(&mut two, call("1", "1")).await;
+    let seen = text(&mut server).await;
+    let id = seen.rsplit_once(r#""id":"#).unwrap().1.trim_end_matches('}').to_owned();
+    assert_eq!(seen, format!(r#"{{"jsonrpc":"2.0","method":"m","params":"{big}","id":{id}}}"#));
+    let other = value(&mut server).await["id"].clone();
+    send(&mut server, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":"{big}"}}"#)).await;
+    send(&mut server, format!(r#"{{"jsonrpc":"2.0","id":{other},"result":1}}"#)).await;
+    assert_eq!(text(&mut two).await, r#"{"jsonrpc":"2.0","id":1,"result":1}"#);
+    assert_eq!(text(&mut one).await, format!(r#"{{"jsonrpc":"2.0","id":1,"result":"{big}"}}"#));
 }

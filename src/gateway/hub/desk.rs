@@ -321,7 +321,7 @@ impl Desk {
         }
     }
 
-    /// Takes all that waits for a client into `inbox`, which is empty. False when there is nothing; then `waker` is kept.
+    /// Takes all that waits for a client into `inbox`, which is empty. When there is nothing, `waker` is kept.
     pub(super) fn collect(&mut self, of: u64, inbox: &mut VecDeque<Frame>, waker: &Waker) -> Collected {
         let over = self.over;
         let Some(client) = self.clients.get(of) else { return Collected::Over(Over::Closed) };
@@ -330,8 +330,7 @@ impl Desk {
         }
         if !client.queue.is_empty() {
             mem::swap(&mut client.queue, inbox);
-            client.bytes = 0;
-            return Collected::Some(client.sender.take());
+            return Collected::Some { bytes: mem::take(&mut client.bytes), sender: client.sender.take() };
         }
         if let Some(over) = over {
             return Collected::Over(over);
@@ -424,21 +423,45 @@ impl Desk {
         }
     }
 
-    /// Nothing more comes from the server.
-    pub(super) fn end(&mut self, over: Over, wake: &mut Vec<Waker>) {
+    /// Nothing more comes from the server: whatever is under way is answered with an error.
+    pub(super) fn end(&mut self, over: Over, shared: &Shared, wake: &mut Vec<Waker>) {
+        let text = match over {
+            Over::GaveUp => "the server has ended too often and is not started again",
+            Over::Closed => "the gateway is closing",
+        };
+        let calls: Vec<u64> = self.calls.iter().map(|(call, _)| call).collect();
+        for call in calls {
+            let Some(call) = self.hang_up(call) else { continue };
+            let (client, mut bytes) = (call.client, Vec::new());
+            refusal::refuse(call.id(), SERVER_ENDED, text, &mut bytes);
+            self.push(client, bytes.into(), shared, wake);
+        }
+        if let Handshake::Asked(waiting) = mem::take(&mut self.handshake) {
+            for (client, request) in waiting {
+                let Ok(envelope) = json::Envelope::peek(&request) else { continue };
+                let mut bytes = Vec::new();
+                refusal::refuse(envelope.raw_id().unwrap_or(b"null"), SERVER_ENDED, text, &mut bytes);
+                self.wait(client, -1);
+                self.push(client, bytes.into(), shared, wake);
+            }
+        }
         self.over.get_or_insert(over);
         self.outgoing = VecDeque::new();
         for (_, client) in self.clients.iter_mut() {
             wake.extend(client.receiver.take());
             wake.extend(client.sender.take());
         }
+        shared.publish(self);
     }
 }
 
 /// What there was for a client.
 pub(super) enum Collected {
-    /// Something, and whoever waited for it to be taken.
-    Some(Option<Waker>),
+    /// So many bytes, and whoever waited for them to be taken.
+    Some {
+        bytes: usize,
+        sender: Option<Waker>,
+    },
     None {
         in_flight: usize,
     },

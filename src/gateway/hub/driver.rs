@@ -42,7 +42,7 @@ impl Driver {
     /// Runs until the hub is closed or the server is given up.
     pub(super) async fn run(mut self) {
         let over = poll_fn(|cx| self.poll(cx)).await;
-        self.shared.lock().end(over, &mut self.router.wake);
+        self.shared.lock().end(over, &self.shared, &mut self.router.wake);
         self.router.wake_all();
         poll_fn(|cx| self.supervisor.poll_close(cx)).await.ok();
         self.shared.gone.send_replace(true);

@@ -51,6 +51,7 @@ pub struct HubSession {
     /// Our own answers.
     owed: VecDeque<Frame>,
     inbox: VecDeque<Frame>,
+    inbox_bytes: usize,
     lent: Vec<u8>,
     own: Option<FrameMut>,
     /// The server's id of the request that the client answers.
@@ -71,6 +72,7 @@ impl HubSession {
             batch_bytes: 0,
             owed: VecDeque::new(),
             inbox: VecDeque::new(),
+            inbox_bytes: 0,
             lent: Vec::new(),
             own: None,
             id: Vec::new(),
@@ -281,30 +283,29 @@ impl HubSession {
             }
             return Poll::Ready(Ok(frame));
         }
-        if let Some(frame) = self.inbox.pop_front() {
+        if let Some(frame) = self.pop() {
             return Poll::Ready(Ok(frame));
         }
-        let in_flight = match &self.place {
-            None => 0,
-            Some((shared, client)) => match shared.lock().collect(*client, &mut self.inbox, cx.waker()) {
-                Collected::Some(sender) => {
-                    if let Some(waker) = sender {
-                        waker.wake();
-                    }
-                    return self.inbox.pop_front().map_or(Poll::Pending, |frame| Poll::Ready(Ok(frame)));
-                }
-                Collected::None { in_flight } => in_flight,
-                Collected::Over(Over::Closed) => return Poll::Ready(Err(Error::Ended(End::Eof))),
-                Collected::Over(Over::GaveUp) => {
-                    let error = io::Error::other("the server has ended too often and is not started again");
-                    return Poll::Ready(Err(Error::Io(error)));
-                }
-                Collected::Cut(bytes) => {
-                    let limit = shared.config.client_bytes;
-                    let error = io::Error::other(TooSlow { bytes, limit });
-                    return Poll::Ready(Err(Error::Io(error)));
-                }
-            },
+        let collected = match &self.place {
+            None => Collected::None { in_flight: 0 },
+            Some((shared, client)) => shared.lock().collect(*client, &mut self.inbox, cx.waker()),
+        };
+        let in_flight = match collected {
+            Collected::Some { bytes, sender } => {
+                self.inbox_bytes = bytes;
+                self.sender = sender.or(self.sender.take());
+                return self.pop().map_or(Poll::Pending, |frame| Poll::Ready(Ok(frame)));
+            }
+            Collected::None { in_flight } => in_flight,
+            Collected::Over(Over::Closed) => return Poll::Ready(Err(Error::Ended(End::Eof))),
+            Collected::Over(Over::GaveUp) => {
+                let error = io::Error::other("the server has ended too often and is not started again");
+                return Poll::Ready(Err(Error::Io(error)));
+            }
+            Collected::Cut(bytes) => {
+                let limit = self.place.as_ref().map_or(0, |(shared, _)| shared.config.client_bytes);
+                return Poll::Ready(Err(Error::Io(io::Error::other(TooSlow { bytes, limit }))));
+            }
         };
         if self.finishing && in_flight == 0 {
             return Poll::Ready(Err(Error::Ended(End::Eof)));
@@ -316,6 +317,23 @@ impl HubSession {
         self.gather.rest();
         self.own = None;
         Poll::Pending
+    }
+
+    /// The next of what was taken from the desk.
+    fn pop(&mut self) -> Option<Frame> {
+        let frame = self.inbox.pop_front()?;
+        self.inbox_bytes = self.inbox_bytes.saturating_sub(frame.len());
+        if !self.lags()
+            && let Some(waker) = self.sender.take()
+        {
+            waker.wake();
+        }
+        Some(frame)
+    }
+
+    /// Whether so much waits for the client that nothing is taken from it.
+    fn lags(&self) -> bool {
+        self.place.as_ref().is_some_and(|(shared, _)| self.inbox_bytes > shared.config.client_mark)
     }
 
     /// Leaves the hub.
@@ -356,7 +374,7 @@ impl PollTransport for HubSession {
         if self.closed || self.finishing {
             return Poll::Ready(Err(Error::Ended(End::Closed)));
         }
-        if self.owed.len() >= MAX_OWED {
+        if self.owed.len() >= MAX_OWED || self.lags() {
             self.sender = Some(cx.waker().clone());
             return Poll::Pending;
         }
