@@ -8,10 +8,10 @@ use framewire::{
     Error,
     error::End,
     gateway::{
-        Backend, Hub, HubConfig, HubSession,
+        Backend, Bridge, Hub, HubConfig, HubSession, Silent,
         hub::{HubStatus, TooSlow},
     },
-    transport::{MemoryTransport, PollTransport, Transport},
+    transport::{MemoryTransport, MockTransport, PollTransport, Transport},
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -491,4 +491,30 @@ async fn large_messages_pass_and_small_ones_beside_them() {
     send(&mut server, format!(r#"{{"jsonrpc":"2.0","id":{other},"result":1}}"#)).await;
     assert_eq!(text(&mut two).await, r#"{"jsonrpc":"2.0","id":1,"result":1}"#);
     assert_eq!(text(&mut one).await, format!(r#"{{"jsonrpc":"2.0","id":1,"result":"{big}"}}"#));
+}
+
+/// Closing the stream of its answer is how a client that stands alone (2026-07-28) cancels.
+#[tokio::test]
+async fn a_client_that_is_cut_off_is_not_waited_for() {
+    let (hub, mut server, _servers) = hub(config()).await;
+    let client = MockTransport::new().wait_when_empty();
+    let mut ended = client.clone();
+    let attached = hub.attach();
+    let bridged = tokio::spawn(async move {
+        let (mut client, mut backend) = (client, attached);
+        let report =
+            Bridge::default().run(&mut client, &mut backend, &Silent, std::future::pending::<()>()).await;
+        within(Transport::close(&mut backend)).await.unwrap();
+        report
+    });
+    ended.push_response(call("1", "1"));
+    let id = value(&mut server).await["id"].clone();
+    ended.push_error(std::io::ErrorKind::ConnectionReset.into());
+    let cancelled = value(&mut server).await;
+    assert_eq!(
+        (&cancelled["method"], &cancelled["params"]["requestId"]),
+        (&json!("notifications/cancelled"), &id)
+    );
+    assert!(!within(bridged).await.unwrap().gave_up);
+    within(Transport::close(&mut ended)).await.unwrap();
 }

@@ -50,7 +50,8 @@ impl Observer for Silent {}
 /// it.
 ///
 /// When one side ends, what it sent before is delivered and then the other side's input is closed; the way back stays
-/// open until it ends by itself or is silent for too long. A backend whose both directions end at once (WebSocket) is told
+/// open until it ends by itself or is silent for too long. A client that was cut off ([`End::Reset`](crate::error::End::Reset))
+/// is not waited for. A backend whose both directions end at once (WebSocket) is told
 /// only once it has been silent for [`parting`](Self::parting), so that answers under way still come. The same holds for a side that can be sent no more, though it
 /// may still send. One that does not read for longer than its link's write deadline ends the bridge.
 #[derive(Debug, Clone)]
@@ -162,6 +163,10 @@ impl Bridge {
                 (false, true) => (Direction::ToClient, &out, self.parting),
             };
             first.get_or_insert(ended);
+            // Nothing can be sent to it any more, whatever the backend may still say.
+            if out.is_cut() {
+                return Poll::Ready(());
+            }
             ready!(poll_silence(&mut sleep, patience, left.progress(), cx));
             gave_up = true;
             Poll::Ready(())

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use super::{Direction, Observer, Passed};
 use crate::{
     Error,
-    error::Deadline,
+    error::{Deadline, End},
     limits::{MAX_READ_WINDOW, VECTORED_THRESHOLD},
     transport::PollTransport,
 };
@@ -114,6 +114,11 @@ impl<'a, O: Observer + ?Sized> Flow<'a, O> {
     /// Whether the other side has not read for longer than its link waits.
     pub(super) fn is_late(&self) -> bool {
         matches!(self.passed.sent, Some(Error::TimedOut { deadline: Deadline::Write, .. }))
+    }
+
+    /// Whether what was to be received from is gone altogether, and with it whatever could be sent there.
+    pub(super) fn is_cut(&self) -> bool {
+        matches!(self.passed.received, Some(Error::Ended(End::Reset)))
     }
 
     /// Changes whenever something has moved.
