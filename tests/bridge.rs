@@ -391,6 +391,10 @@ impl Observer for Seen {
         };
         self.0.lock().unwrap().push(format!("{direction:?} {kind}"));
     }
+
+    fn noise(&self, direction: Direction, payload: &[u8]) {
+        self.0.lock().unwrap().push(format!("{direction:?} noise {}", payload.escape_ascii()));
+    }
 }
 
 #[tokio::test]
@@ -419,4 +423,46 @@ async fn what_cannot_pass_is_told_and_the_rest_goes_on() {
         "ToClient four",
     ];
     assert_eq!(*seen.0.lock().unwrap(), expected);
+}
+
+#[cfg(feature = "json")]
+#[tokio::test]
+async fn what_a_backend_writes_that_is_no_message_is_known_by_its_structure() {
+    use framewire::gateway::Noise;
+
+    let messages = [
+        r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","method":"note","params":{"log":"[INFO] {"}}"#,
+        r#"[{"jsonrpc":"2.0","id":1,"error":{}}]"#,
+        r#"{"jsonrpc":"2.0","id":1,"id":2,"result":{}}"#,
+    ];
+    let noise =
+        ["Server started on [::]:80", r#"{"level":"info"}"#, "17", r#"{"jsonrpc":"2.0","id":1}"#, "}"];
+    for policy in [Noise::Unseen, Noise::Pass, Noise::Drop] {
+        let mut backend = MockTransport::new().wait_when_empty();
+        for text in messages.iter().chain(&noise) {
+            backend.push_response(*text);
+        }
+        backend.push_end();
+        let (mut client, mut near_end) = pair(Kind::Lines).await;
+        // What a client writes is not looked at.
+        send(&mut client, b"noise").await.unwrap();
+        end(&mut client).await;
+        let seen = Seen::default();
+        let mut bridge = Bridge::default();
+        bridge.noise = policy;
+        let report = bridge.run(&mut near_end, &mut backend, &seen, pending::<()>()).await;
+        let dropped = if policy == Noise::Drop { noise.len() } else { 0 };
+        assert_eq!(report.to_client.messages as usize, messages.len() + noise.len() - dropped, "{policy:?}");
+        assert_eq!(
+            (report.to_client.dropped as usize, report.to_backend.messages),
+            (dropped, 1),
+            "{policy:?}"
+        );
+        for expected in messages.iter().chain(noise.iter().take(noise.len() - dropped)) {
+            assert_eq!(receive(&mut client).await.unwrap(), expected.as_bytes(), "{policy:?}");
+        }
+        let told = seen.0.lock().unwrap().iter().filter(|line| line.starts_with("ToClient noise")).count();
+        assert_eq!(told, if policy == Noise::Unseen { 0 } else { noise.len() }, "{policy:?}");
+    }
 }

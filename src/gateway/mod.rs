@@ -18,6 +18,8 @@ pub mod splice;
 pub mod supervisor;
 
 pub use backend::{Backend, Opening};
+#[cfg(feature = "json")]
+pub use bridge::Noise;
 pub use bridge::{Bridge, Direction, Observer, Passed, Report, Silent};
 pub use echo::echo;
 #[cfg(feature = "gateway")]

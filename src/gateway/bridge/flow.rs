@@ -38,6 +38,8 @@ pub(super) struct Flow<'a, O: ?Sized> {
     /// A client gets nothing more once its backend has ended.
     may_hold: bool,
     progress: u64,
+    #[cfg(feature = "json")]
+    noise: super::Noise,
     pub(super) passed: Passed,
 }
 
@@ -51,8 +53,39 @@ impl<'a, O: Observer + ?Sized> Flow<'a, O> {
             unflushed: false,
             may_hold: direction == Direction::ToBackend,
             progress: 0,
+            #[cfg(feature = "json")]
+            noise: super::Noise::default(),
             passed: Passed::new(),
         }
+    }
+
+    /// What becomes of messages that are none.
+    #[cfg(feature = "json")]
+    pub(super) fn look_for(&mut self, noise: super::Noise) {
+        self.noise = noise;
+    }
+
+    /// Whether `payload` is left out as it is no message.
+    #[cfg(feature = "json")]
+    fn is_dropped(&mut self, payload: &[u8]) -> bool {
+        use super::Noise;
+        use crate::json::{Envelope, EnvelopeError, Kind};
+
+        if self.noise == Noise::Unseen {
+            return false;
+        }
+        let is_noise = match Envelope::peek(payload) {
+            Ok(envelope) => envelope.kind() == Kind::Other,
+            // A message, if a bad one: whoever reads it will say so.
+            Err(EnvelopeError::DuplicateKey { .. }) => false,
+            Err(_) => true,
+        };
+        if is_noise {
+            self.observer.noise(self.direction, payload);
+        }
+        let is_dropped = is_noise && self.noise == Noise::Drop;
+        self.passed.dropped += u64::from(is_dropped);
+        is_dropped
     }
 
     /// Moves what can be moved now and registers for more.
@@ -191,6 +224,10 @@ impl<'a, O: Observer + ?Sized> Flow<'a, O> {
         self.progress += 1;
         if self.passed.sent.is_some() {
             self.passed.lost += 1;
+            return;
+        }
+        #[cfg(feature = "json")]
+        if self.is_dropped(payload) {
             return;
         }
         self.observer.message(self.direction, payload);
