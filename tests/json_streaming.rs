@@ -231,3 +231,34 @@ async fn a_transport_fills_its_statistics_and_refuses_what_is_no_message() {
     assert_eq!((stats.messages_parsed, stats.parse_errors, stats.batch_operations), (3, 3, 1));
     assert_eq!(stats.bytes_processed, (PING.len() + batch.len()) as u64);
 }
+
+/// AIRS's names on a transport, for bytes that came some other way.
+#[tokio::test]
+async fn a_transport_parses_what_came_elsewhere() {
+    use framewire::transport::streaming::StreamingTransport;
+
+    let (ours, peer) = MemoryTransport::pair();
+    let transport = StreamingTransport::new_default(ours);
+    assert_eq!(transport.parse_message(PING).await.unwrap().method(), Some("ping"));
+    assert!(matches!(transport.parse_message(b"{}").await, Err(StreamingError::NotJsonRpc)));
+    assert!(transport.parse_multiple_messages(b"").await.unwrap().is_empty());
+    let both = transport.parse_multiple_messages(&[PING, b"\n", NOTE].concat()).await.unwrap();
+    assert_eq!(both.iter().map(|message| message.method()).collect::<Vec<_>>(), [Some("ping"), Some("note")]);
+    let cut = transport.parse_multiple_messages(&[PING, &NOTE[..9]].concat()).await;
+    assert!(matches!(cut, Err(StreamingError::IncompleteMessage { size: 9 })));
+    assert_eq!(
+        transport.parse_multiple_messages(NOTE).await.unwrap().len(),
+        1,
+        "nothing is left of the cut one"
+    );
+    let stats = transport.stats();
+    assert_eq!((stats.messages_parsed, stats.parse_errors), (4, 2));
+    assert_eq!(stats.bytes_processed, (2 * PING.len() + 2 * NOTE.len()) as u64);
+    let held = transport.buffer_stats().await;
+    assert_eq!((held.used, held.max_size), (0, 16 << 20));
+    assert_eq!(transport.buffer_manager().config().max_message_size, peer_config(&peer));
+}
+
+fn peer_config(peer: &MemoryTransport) -> usize {
+    framewire::transport::PollTransport::buffers(peer).config().max_message_size
+}

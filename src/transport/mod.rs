@@ -42,6 +42,14 @@ mod revision;
 mod rmcp;
 #[cfg(feature = "net")]
 mod stdio;
+/// Transports whose messages are looked at as they come, under the path that AIRS has them: see [`crate::json`].
+#[cfg(all(feature = "json", feature = "link"))]
+pub mod streaming {
+    pub use crate::json::{
+        BufferStats, ParsedMessage, StreamingConfig, StreamingError, StreamingParser, StreamingStats,
+        StreamingTransport,
+    };
+}
 #[cfg(feature = "net")]
 mod tcp;
 #[cfg(feature = "tls")]

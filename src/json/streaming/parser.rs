@@ -62,6 +62,10 @@ impl StreamingParser {
     /// # Cancel safety
     /// Never waits.
     pub async fn parse_from_bytes(&mut self, bytes: &[u8]) -> Result<ParsedMessage, StreamingError> {
+        self.one(bytes)
+    }
+
+    pub(super) fn one(&mut self, bytes: &[u8]) -> Result<ParsedMessage, StreamingError> {
         // Before anything is copied.
         let (max_size, size) = (self.config.max_message_size, bytes.len());
         if size > max_size {
@@ -81,13 +85,18 @@ impl StreamingParser {
         &mut self,
         bytes: &[u8],
     ) -> Result<Vec<ParsedMessage>, StreamingError> {
-        let mut parser = Self::new(self.config.clone());
-        parser.feed(bytes);
+        Self::new(self.config.clone()).several(bytes)
+    }
+
+    /// Messages one after the other, by a parser that has nothing of a stream; nor has it afterwards.
+    pub(super) fn several(&mut self, bytes: &[u8]) -> Result<Vec<ParsedMessage>, StreamingError> {
+        self.reset();
+        self.feed(bytes);
         let mut messages = Vec::new();
-        while let Some(message) = parser.next_message()? {
+        while let Some(message) = self.next_message()? {
             messages.push(message);
         }
-        while let Some(message) = parser.last_message()? {
+        while let Some(message) = self.last_message()? {
             messages.push(message);
         }
         Ok(messages)

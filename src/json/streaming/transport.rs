@@ -6,7 +6,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{Check, ParsedMessage, StreamingConfig, StreamingError, StreamingStats};
+use super::{
+    BufferStats, Check, ParsedMessage, StreamingConfig, StreamingError, StreamingParser, StreamingStats,
+};
 use crate::{Error, Frame, Result, buffer::BufferManager, codec::Kind, transport::PollTransport};
 
 /// A transport that receives messages of JSON-RPC only, and is a transport itself. A message that is none is a
@@ -26,6 +28,8 @@ struct Inner<T> {
     transport: T,
     check: Check,
     stats: StreamingStats,
+    /// Of messages that come from elsewhere.
+    parser: StreamingParser,
 }
 
 impl<T> Inner<T> {
@@ -65,7 +69,8 @@ impl<T: PollTransport> StreamingTransport<T> {
     #[must_use]
     pub fn new(transport: T, config: StreamingConfig) -> Self {
         let buffers = transport.buffers().clone();
-        let inner = Inner { transport, check: Check::new(&config), stats: StreamingStats::new() };
+        let (check, stats) = (Check::new(&config), StreamingStats::new());
+        let inner = Inner { transport, check, stats, parser: StreamingParser::new(config) };
         Self { inner: Mutex::new(inner), buffers }
     }
 
@@ -94,7 +99,7 @@ impl<T: PollTransport> StreamingTransport<T> {
     pub async fn receive_parsed(&self) -> Result<ParsedMessage> {
         poll_fn(|cx| {
             let mut inner = self.lock();
-            let Inner { transport, check, stats } = &mut *inner;
+            let Inner { transport, check, stats, .. } = &mut *inner;
             let frame = match ready!(transport.poll_receive(cx)) {
                 Ok(frame) => frame,
                 Err(error) => {
@@ -128,6 +133,52 @@ impl<T: PollTransport> StreamingTransport<T> {
         poll_fn(|cx| self.lock().transport.poll_flush(cx)).await
     }
 
+    /// Reads `bytes`, which came some other way, as exactly one message, by the same rules; it is counted as those that
+    /// come from the transport are.
+    ///
+    /// # Errors
+    /// See [`StreamingError`]; what stands behind the message is an error too.
+    ///
+    /// # Cancel safety
+    /// Never waits.
+    pub async fn parse_message(&self, bytes: &[u8]) -> Result<ParsedMessage, StreamingError> {
+        let Inner { stats, parser, .. } = &mut *self.lock();
+        let message = parser.one(bytes).inspect_err(|_| stats.record_error())?;
+        stats.record_success(bytes.len());
+        Ok(message)
+    }
+
+    /// Reads `bytes`, which came some other way, as messages one after the other; none when there are none.
+    ///
+    /// # Errors
+    /// The first error; see [`StreamingError`].
+    ///
+    /// # Cancel safety
+    /// Never waits.
+    pub async fn parse_multiple_messages(&self, bytes: &[u8]) -> Result<Vec<ParsedMessage>, StreamingError> {
+        let Inner { stats, parser, .. } = &mut *self.lock();
+        let messages = parser.several(bytes).inspect_err(|_| stats.record_error());
+        parser.reset();
+        let messages = messages?;
+        messages.iter().for_each(|message| stats.record_success(message.frame().len()));
+        Ok(messages)
+    }
+
+    /// What is held for messages that [`parse_multiple_messages`](Self::parse_multiple_messages) reads. For those that come
+    /// from the transport nothing is: they are looked at where they lie.
+    ///
+    /// # Cancel safety
+    /// Never waits.
+    pub async fn buffer_stats(&self) -> BufferStats {
+        self.lock().parser.buffer_stats()
+    }
+
+    /// The buffer manager of the transport below.
+    #[must_use]
+    pub fn buffer_manager(&self) -> &BufferManager {
+        &self.buffers
+    }
+
     /// What was counted of messages that came.
     #[must_use]
     pub fn stats(&self) -> StreamingStats {
@@ -148,7 +199,7 @@ impl<T: PollTransport> StreamingTransport<T> {
 
 impl<T: PollTransport> PollTransport for StreamingTransport<T> {
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame>> {
-        let Inner { transport, check, stats } = self.inner();
+        let Inner { transport, check, stats, .. } = self.inner();
         let received = ready!(transport.poll_receive(cx));
         if matches!(received, Err(Error::Fault(_))) {
             stats.record_error();
@@ -163,7 +214,7 @@ impl<T: PollTransport> PollTransport for StreamingTransport<T> {
     }
 
     fn poll_receive_with_kind(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Kind, &mut [u8])>> {
-        let Inner { transport, check, stats } = self.inner();
+        let Inner { transport, check, stats, .. } = self.inner();
         let received = ready!(transport.poll_receive_with_kind(cx));
         if matches!(received, Err(Error::Fault(_))) {
             stats.record_error();
@@ -203,6 +254,10 @@ impl<T: PollTransport> PollTransport for StreamingTransport<T> {
 
     fn poll_close_sending(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         self.get_mut().poll_close_sending(cx)
+    }
+
+    fn ends_both_ways(&self) -> bool {
+        self.lock().transport.ends_both_ways()
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
