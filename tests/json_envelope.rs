@@ -302,3 +302,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_usual_beginning_is_read_like_any_other() {
+    let rest = [r#""id":1}"#, "}", r#" "id":1}"#, ",}", "1}", "", r#""jsonrpc":"2.0"}"#, r#""a":{}} x"#];
+    for rest in rest {
+        let usual = format!(r#"{{"jsonrpc":"2.0",{rest}"#);
+        // The same, but for a blank, which moves all by one.
+        let other = format!(r#"{{"jsonrpc":"2.0" ,{rest}"#);
+        let told = |text: &str, shift: u64| match Envelope::peek(text.as_bytes()) {
+            Ok(envelope) => format!("{:?} {:?}", envelope.kind(), envelope.id()),
+            Err(EnvelopeError::Invalid(invalid)) => format!("{} {}", invalid.at - shift, invalid.reason),
+            Err(EnvelopeError::DuplicateKey { at }) => format!("twice at {}", at as u64 - shift),
+            Err(other) => panic!("{other}"),
+        };
+        assert_eq!(told(&usual, 0), told(&other, 1), "{usual}");
+        let blank = format!(" \n{usual}");
+        assert_eq!(told(&usual, 0), told(&blank, 2), "{usual}");
+    }
+}

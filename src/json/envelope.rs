@@ -71,6 +71,10 @@ pub(crate) enum Within {
     Result,
 }
 
+/// How nearly every message begins, and where in it the version stands.
+const START: &[u8] = br#"{"jsonrpc":"2.0","#;
+const VERSION: Part = 11..16;
+
 /// A part of the message; empty when there is none, as no JSON value is.
 type Part = Range<usize>;
 
@@ -172,6 +176,11 @@ impl<'a> Envelope<'a> {
         let mut parts = Parts::default();
         if first == Some(b'{') {
             let mut members = Members::new(message, start, 0);
+            // How nearly every message begins: the same as walking over it, in one comparison.
+            if message.get(start..).is_some_and(|message| message.starts_with(START)) {
+                parts.jsonrpc = start + VERSION.start..start + VERSION.end;
+                members.go_on(start + VERSION.end);
+            }
             while let Some((name, value)) = members.next()? {
                 parts.take(name, value);
             }

@@ -18,6 +18,13 @@ impl<'a> Members<'a> {
         Self { cursor: Cursor::new(bytes, at + 1, level + 1), first: true }
     }
 
+    /// Goes on at `at`, behind the value of a member.
+    #[inline]
+    pub(super) fn go_on(&mut self, at: usize) {
+        self.cursor.at = at;
+        self.first = false;
+    }
+
     /// The next name and where its value lies.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<(RawString<'a>, Range<usize>)>, Invalid> {

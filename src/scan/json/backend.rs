@@ -59,9 +59,27 @@ impl Default for Backend {
     }
 }
 
+/// Asked for with every message, so the answer to six questions is kept in one place.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 fn has_avx2() -> bool {
+    use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+    /// 0 while nobody has asked, then 1 for no and 2 for yes.
+    static KNOWN: AtomicU8 = AtomicU8::new(0);
+    match KNOWN.load(Relaxed) {
+        0 => {
+            let has = find_avx2();
+            KNOWN.store(1 + u8::from(has), Relaxed);
+            has
+        }
+        known => known == 2,
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[cold]
+fn find_avx2() -> bool {
     is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("pclmulqdq")
         && is_x86_feature_detected!("bmi1")
