@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use super::text::RawString;
+use super::{cursor::near_quote, text::RawString};
 use crate::scan::json::{Backend, string_end};
 
 /// Names of an object up to which each is compared with each.
@@ -30,7 +30,9 @@ impl Keys {
             match byte {
                 b'"' => {
                     let rest = message.get(at..).unwrap_or_default();
-                    let len = string_end(backend, rest, &mut false).unwrap_or(rest.len());
+                    let len = near_quote(rest)
+                        .or_else(|| string_end(backend, rest, &mut false))
+                        .unwrap_or(rest.len());
                     if is_key {
                         self.names.push(at..at + len);
                         is_key = false;
