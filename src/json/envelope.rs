@@ -6,7 +6,7 @@ use bytes::BufMut;
 
 use super::{
     cursor::Cursor,
-    members::{Collect, Members},
+    members::{Collect, Known, Members},
     text::RawString,
 };
 use crate::scan::json::{Invalid, Validator};
@@ -78,6 +78,16 @@ const VERSION: Part = 11..16;
 /// A part of the message; empty when there is none, as no JSON value is.
 type Part = Range<usize>;
 
+/// Where the value of a name lies. When it stood before already, the answer is where the second one begins.
+#[inline]
+fn put(part: &mut Part, value: Part) -> Option<usize> {
+    if part.start == part.end {
+        *part = value;
+        return None;
+    }
+    Some(value.start)
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Parts {
     jsonrpc: Part,
@@ -107,10 +117,19 @@ impl Parts {
                 None => return,
             },
         };
-        if part.start == part.end {
-            *part = value;
-        } else {
-            self.duplicate = self.duplicate.or(Some(value.start));
+        let twice = put(part, value);
+        self.duplicate = self.duplicate.or(twice);
+    }
+
+    #[inline]
+    fn known(&mut self, name: Known) -> &mut Part {
+        match name {
+            Known::Jsonrpc => &mut self.jsonrpc,
+            Known::Id => &mut self.id,
+            Known::Method => &mut self.method,
+            Known::Params => &mut self.params,
+            Known::Result => &mut self.result,
+            Known::Error => &mut self.error,
         }
     }
 
@@ -181,8 +200,15 @@ impl<'a> Envelope<'a> {
                 parts.jsonrpc = start + VERSION.start..start + VERSION.end;
                 members.go_on(start + VERSION.end);
             }
-            while let Some((name, value)) = members.next()? {
-                parts.take(name, value);
+            loop {
+                if let Some((known, value)) = members.next_known()? {
+                    let twice = put(parts.known(known), value);
+                    parts.duplicate = parts.duplicate.or(twice);
+                } else if let Some((name, value)) = members.next()? {
+                    parts.take(name, value);
+                } else {
+                    break;
+                }
             }
             cursor.at = members.cursor.at;
         } else {

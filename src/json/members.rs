@@ -5,6 +5,35 @@ use std::ops::Range;
 use super::{cursor::Cursor, text::RawString};
 use crate::scan::json::{Invalid, Observe};
 
+/// A name that matters in a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    Jsonrpc,
+    Id,
+    Method,
+    Params,
+    Result,
+    Error,
+}
+
+impl Known {
+    /// The name that `bytes` begin with and the length up to its value, when it stands as nearly all write it: without
+    /// escapes, and without blanks before the colon.
+    #[inline]
+    fn at(bytes: &[u8]) -> Option<(Self, usize)> {
+        // Each compared with a constant, which takes a word or two.
+        match bytes.get(1)? {
+            b'i' if bytes.starts_with(br#""id":"#) => Some((Self::Id, 5)),
+            b'm' if bytes.starts_with(br#""method":"#) => Some((Self::Method, 9)),
+            b'p' if bytes.starts_with(br#""params":"#) => Some((Self::Params, 9)),
+            b'r' if bytes.starts_with(br#""result":"#) => Some((Self::Result, 9)),
+            b'e' if bytes.starts_with(br#""error":"#) => Some((Self::Error, 8)),
+            b'j' if bytes.starts_with(br#""jsonrpc":"#) => Some((Self::Jsonrpc, 10)),
+            _ => None,
+        }
+    }
+}
+
 /// Walks over an object's members without looking into them.
 pub(crate) struct Members<'a> {
     pub(super) cursor: Cursor<'a>,
@@ -23,6 +52,24 @@ impl<'a> Members<'a> {
     pub(super) fn go_on(&mut self, at: usize) {
         self.cursor.at = at;
         self.first = false;
+    }
+
+    /// The next member when its name is one of those that matter and stands at once; `None` says nothing else.
+    #[inline]
+    pub(super) fn next_known(&mut self) -> Result<Option<(Known, Range<usize>)>, Invalid> {
+        let cursor = &mut self.cursor;
+        let start = match cursor.bytes.get(cursor.at) {
+            Some(b',') if !self.first => cursor.at + 1,
+            Some(b'"') if self.first => cursor.at,
+            _ => return Ok(None),
+        };
+        let Some((known, len)) = Known::at(cursor.bytes.get(start..).unwrap_or_default()) else {
+            return Ok(None);
+        };
+        self.first = false;
+        cursor.at = start + len;
+        cursor.peek();
+        Ok(Some((known, cursor.value()?)))
     }
 
     /// The next name and where its value lies.
