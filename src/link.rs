@@ -399,6 +399,11 @@ where
         &self.receiver.decoder
     }
 
+    /// The decoder, to change how the next messages are received.
+    pub fn decoder_mut(&mut self) -> &mut C::Decoder {
+        self.receiver.decoder_mut()
+    }
+
     /// The encoder, to change how the next messages are sent (WebSocket: text or binary).
     pub fn encoder_mut(&mut self) -> &mut C::Encoder {
         self.sender.encoder_mut()

@@ -22,7 +22,7 @@
 //! After a value with brackets that do not match the fault comes at once, and what follows of it is left out by the same
 //! rule without another.
 
-use std::io::IoSlice;
+use std::{io::IoSlice, ops::Range};
 
 use super::{Codec, Decode, Encode, Step, Wrap};
 use crate::{
@@ -217,6 +217,15 @@ impl Decode for JsonValuesDecoder {
 
     fn is_mid_message(&self) -> bool {
         self.skipped > 0 && self.mode != Mode::Noise
+    }
+
+    fn unfinished(&self, src: &[u8]) -> Range<usize> {
+        match self.mode {
+            Mode::Container | Mode::String | Mode::Scalar(_) if self.skipped == 0 && !self.invalid => {
+                0..src.len()
+            }
+            _ => 0..0,
+        }
     }
 }
 

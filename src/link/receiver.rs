@@ -278,6 +278,12 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
         &self.decoder
     }
 
+    /// The decoder, to change how the next messages are received. Whatever it has taken in of a message that is unfinished
+    /// has to stay with it.
+    pub fn decoder_mut(&mut self) -> &mut D {
+        &mut self.decoder
+    }
+
     /// What this half has done.
     #[must_use]
     pub fn counters(&self) -> Counters {
