@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 use clap::Args;
 use framewire::{
     endpoint::{Address, Endpoint, Size},
-    gateway::Bridge,
+    gateway::{Bridge, Noise},
     io::proxy::Proxy,
     link::LinkConfig,
 };
@@ -103,6 +103,14 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "TIME", default_value = "none", value_parser = quantity::deadline)]
     idle_timeout: Deadline,
 
+    /// Refuse messages that are not JSON or not UTF-8, both ways, at the first byte that is wrong; the connection goes on
+    #[arg(long)]
+    validate: bool,
+
+    /// Leave out what a backend writes that is no JSON-RPC message, such as a banner or a line of its log
+    #[arg(long)]
+    drop_noise: bool,
+
     /// HTTP proxy through which backends on TCP are reached: http://[USER:PASSWORD@]HOST:PORT. The environment is not
     /// looked at
     #[arg(long, value_name = "URL")]
@@ -144,6 +152,9 @@ pub(crate) fn start(ends: Ends, limits: &Limits, tap: Option<Tap>) -> Result<(),
     let shape = shape(ends)?;
     let mut bridge = Bridge::default();
     bridge.linger = limits.linger;
+    if limits.drop_noise {
+        bridge.noise = Noise::Drop;
+    }
     let max = limits.max_message_size.0;
     let listens = match &shape {
         Shape::Serve(listen, _) => listen.as_slice(),
@@ -155,6 +166,7 @@ pub(crate) fn start(ends: Ends, limits: &Limits, tap: Option<Tap>) -> Result<(),
         deflate: !limits.guard.no_deflate,
         json: limits.sharing.is_always() || listens.iter().any(is_url),
         token: limits.http.backend_token()?,
+        validate: limits.validate,
         proxy: limits.proxy.clone(),
     };
     let plan = |backend: Endpoint, outgoing: Outgoing| Plan {

@@ -3,6 +3,7 @@
 
 use std::{
     io::{self, IoSlice},
+    ops::Range,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -15,8 +16,8 @@ use framewire::{
     codec::{
         Codec, ContentLength, ContentLengthDecoder, ContentLengthEncoder, Decode, Embedded, Encode,
         JsonValues, JsonValuesDecoder, JsonValuesEncoder, Kind, LengthPrefix, LengthPrefixDecoder,
-        LengthPrefixEncoder, Newline, NewlineDecoder, NewlineEncoder, Reply, Step, WebSocket,
-        WebSocketDecoder, WebSocketEncoder, Wrap, websocket::CloseReason,
+        LengthPrefixEncoder, Newline, NewlineDecoder, NewlineEncoder, Reply, Step, ValidatedDecoder,
+        WebSocket, WebSocketDecoder, WebSocketEncoder, Wrap, websocket::CloseReason,
     },
     endpoint::Framing,
     error::{Rejection, Violation},
@@ -95,6 +96,8 @@ pub(crate) enum AnyDecoder {
     ContentLength(ContentLengthDecoder),
     Json(JsonValuesDecoder),
     WebSocket(Box<WebSocketDecoder>),
+    /// Any of them, whose messages have to be JSON.
+    Validated(Box<ValidatedDecoder<Self>>),
 }
 
 /// The same call, whichever it is.
@@ -110,11 +113,32 @@ macro_rules! each_codec {
     };
 }
 
+/// As above, of decoders.
+macro_rules! each_decoder {
+    ($any:expr, $codec:ident => $call:expr) => {
+        match $any {
+            Self::Newline($codec) => $call,
+            Self::Length($codec) => $call,
+            Self::ContentLength($codec) => $call,
+            Self::Json($codec) => $call,
+            Self::WebSocket($codec) => $call,
+            Self::Validated($codec) => $call,
+        }
+    };
+}
+
 impl AnyDecoder {
+    /// Has messages be JSON from now on. Nothing has been received yet.
+    pub(crate) fn validate(&mut self) {
+        let decoder = std::mem::replace(self, Self::Newline(NewlineDecoder::default()));
+        *self = Self::Validated(Box::new(ValidatedDecoder::new(decoder)));
+    }
+
     /// What the peer's Close frame said, where there are such.
     pub(crate) fn close_reason(&self) -> Option<&CloseReason> {
         match self {
             Self::WebSocket(decoder) => decoder.close_reason(),
+            Self::Validated(decoder) => decoder.get_ref().close_reason(),
             _ => None,
         }
     }
@@ -123,40 +147,44 @@ impl AnyDecoder {
 impl Decode for AnyDecoder {
     #[inline]
     fn decode(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
-        each_codec!(self, decoder => decoder.decode(src))
+        each_decoder!(self, decoder => decoder.decode(src))
     }
 
     fn decode_eof(&mut self, src: &mut [u8]) -> Result<Step, Violation> {
-        each_codec!(self, decoder => decoder.decode_eof(src))
+        each_decoder!(self, decoder => decoder.decode_eof(src))
     }
 
     fn produced(&mut self) -> &mut [u8] {
-        each_codec!(self, decoder => decoder.produced())
+        each_decoder!(self, decoder => decoder.produced())
     }
 
     fn take_produced(&mut self) -> Frame {
-        each_codec!(self, decoder => decoder.take_produced())
+        each_decoder!(self, decoder => decoder.take_produced())
     }
 
     fn poll_reply(&mut self) -> Option<Reply> {
-        each_codec!(self, decoder => decoder.poll_reply())
+        each_decoder!(self, decoder => decoder.poll_reply())
     }
 
     #[inline]
     fn kind(&self) -> Kind {
-        each_codec!(self, decoder => decoder.kind())
+        each_decoder!(self, decoder => decoder.kind())
     }
 
     fn is_mid_message(&self) -> bool {
-        each_codec!(self, decoder => decoder.is_mid_message())
+        each_decoder!(self, decoder => decoder.is_mid_message())
+    }
+
+    fn unfinished(&self, src: &[u8]) -> Range<usize> {
+        each_decoder!(self, decoder => decoder.unfinished(src))
     }
 
     fn idle_interval(&self) -> Option<Duration> {
-        each_codec!(self, decoder => decoder.idle_interval())
+        each_decoder!(self, decoder => decoder.idle_interval())
     }
 
     fn handle_idle(&mut self) -> Result<(), Violation> {
-        each_codec!(self, decoder => decoder.handle_idle())
+        each_decoder!(self, decoder => decoder.handle_idle())
     }
 }
 

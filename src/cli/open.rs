@@ -94,6 +94,8 @@ pub(crate) struct Outgoing {
     pub(crate) json: bool,
     /// The bearer token that is shown over HTTP.
     pub(crate) token: Option<String>,
+    /// Whether what is received has to be JSON, from clients too.
+    pub(crate) validate: bool,
     /// The proxy that whatever is on TCP goes through.
     pub(crate) proxy: Option<Proxy>,
 }
@@ -189,13 +191,17 @@ pub(crate) async fn connect(
     };
     #[cfg(not(unix))]
     let peer = endpoint.to_string();
-    Ok(Opened {
+    let mut opened = Opened {
         link: link.into(),
         speaks: Speaks::Stream,
         #[cfg(unix)]
         child,
         peer,
-    })
+    };
+    if outgoing.validate {
+        opened.link.validate();
+    }
+    Ok(opened)
 }
 
 impl Opened {

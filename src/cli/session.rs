@@ -25,6 +25,7 @@ use super::{
     exit::Failure,
     gateway::Gateway,
     listen::{Arrived, Listener},
+    log,
     open::{self, Opened, Outgoing, Speaks},
     signals::Signals,
     tap::Tap,
@@ -33,6 +34,9 @@ use super::{
 
 /// Faulty messages of one connection that are logged one by one; the rest is only counted.
 const LOGGED_FAULTS: u64 = 20;
+
+/// Bytes of a line that is no message that are logged.
+const SHOWN_NOISE: usize = 120;
 
 /// How long children may take to be ended in order, once what is under way is cut off: more than the steps of that.
 const CUT_TIMEOUT: Duration = Duration::from_secs(6);
@@ -263,13 +267,16 @@ async fn session(
     stopped: watch::Receiver<Stop>,
 ) -> Result<(), Failure> {
     debug!(connection = number, peer = client.peer(), "accepted");
-    let client = match client.open().await {
+    let mut client = match client.open().await {
         Ok(client) => client,
         Err(failure) => {
             info!(connection = number, "refused: {}", failure.text().unwrap_or_default());
             return Ok(());
         }
     };
+    if plan.outgoing.validate {
+        client.link.validate();
+    }
     match client.speaks {
         // As many as there are requests.
         Speaks::Request => debug!(connection = number, peer = client.peer, "connected"),
@@ -436,6 +443,20 @@ impl Observer for Watcher<'_> {
     fn message(&self, direction: Direction, payload: &[u8]) {
         if let Some(tap) = self.tap {
             tap.message(self.number, direction, payload);
+        }
+    }
+
+    fn noise(&self, _: Direction, payload: &[u8]) {
+        let count = self.faults.fetch_add(1, Relaxed);
+        if count < LOGGED_FAULTS {
+            let text = log::preview(payload, SHOWN_NOISE);
+            warn!(connection = self.number, from = "backend", text, "no message of JSON-RPC 2.0, left out");
+        }
+        if count == LOGGED_FAULTS {
+            warn!(connection = self.number, "more bad messages follow; they are only counted");
+        }
+        if let Some(tap) = self.tap {
+            tap.noise(self.number, payload);
         }
     }
 

@@ -72,6 +72,12 @@ impl Tap {
         self.line(connection, direction, Some(payload.len()), envelope.as_ref(), &text);
     }
 
+    /// Shows what a backend wrote that is no message, and was left out.
+    pub(crate) fn noise(&self, connection: u64, payload: &[u8]) {
+        let text = format!("dropped, no message: {}", log::preview(payload, self.preview));
+        self.line(connection, Direction::ToClient, None, None, &text);
+    }
+
     /// Shows that one was left out.
     pub(crate) fn dropped(&self, connection: u64, direction: Direction, error: &Error) {
         self.line(connection, direction, None, None, &format!("dropped: {error}"));

@@ -29,6 +29,13 @@ pub(crate) enum AnyTransport {
 }
 
 impl AnyTransport {
+    /// Has what is received be JSON. Over HTTP it is read as such anyway.
+    pub(crate) fn validate(&mut self) {
+        if let Self::Link(link) = self {
+            link.decoder_mut().validate();
+        }
+    }
+
     /// Why the peer closed, where that can be said.
     pub(crate) fn close_reason(&self) -> Option<&CloseReason> {
         match self {

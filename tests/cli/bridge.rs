@@ -417,3 +417,59 @@ fn an_idle_bridge_ends_on_a_signal() {
     let status = wait(&mut bridge.child, Duration::from_secs(10)).unwrap();
     assert_eq!(status.code(), Some(0));
 }
+
+#[test]
+fn messages_that_are_not_json_are_refused_when_asked() {
+    let good = [PING, r#" {"jsonrpc":"2.0","method":"n","params":{"text":"\u00e9 \u2028"}}"#];
+    let mut sent = Vec::new();
+    for bad in [&b"banner"[..], b"{\"a\":1,}", b"{\"a\":\"\xff\"}", b"{} {}", b"[1"] {
+        sent.extend([bad, b"\n", good[0].as_bytes(), b"\n"].concat());
+    }
+    sent.extend([good[1].as_bytes(), b"\n"].concat());
+    let expected = format!("{}{}\n", format!("{PING}\n").repeat(5), good[1]);
+    for framing in ["newline", "json"] {
+        let listen = format!("stdio:?framing={framing}");
+        let bridge = ["bridge", "--validate", "--listen", &listen, "--connect", "exec:cat"];
+        let bytes = if framing == "json" { expected.as_bytes() } else { &sent[..] };
+        let (code, stdout, stderr) = run(&bridge, bytes);
+        let trimmed = String::from_utf8(stdout).unwrap().replace("\n ", "\n");
+        assert_eq!((code, trimmed), (0, expected.replace("\n ", "\n")), "{framing} {stderr}");
+        if framing == "newline" {
+            for reason in [
+                "not JSON at byte 0",
+                "not JSON at byte 7",
+                "byte 6: not UTF-8",
+                "at byte 3",
+                "at byte 2: ends too early",
+            ] {
+                assert!(stderr.contains(reason), "{reason}: {stderr}");
+            }
+        }
+    }
+    // What a backend says, too.
+    let script = r#"printf '{"a":tru}\n{"a":true}\n'"#;
+    let backend = ["bridge", "--validate", "--listen", "stdio:", "--", "sh", "-c", script];
+    let (code, stdout, stderr) = run(&backend, b"");
+    assert_eq!((code, &stdout[..]), (0, &b"{\"a\":true}\n"[..]), "{stderr}");
+}
+
+#[test]
+fn what_a_backend_writes_that_is_no_message_is_left_out_when_asked() {
+    let script =
+        format!(r#"echo 'Server started [{{"a":1}}]'; echo '{{"level":"info"}}'; echo '{PING}'; cat"#);
+    let command = |drop: &[&'static str]| {
+        let rest = ["--listen", "stdio:", "--", "sh", "-c"];
+        [&["bridge"], drop, &rest].concat()
+    };
+    // A client may write what it likes: here it comes back from the backend.
+    let sent = format!("{PING}\n");
+    let mut arguments = command(&["--drop-noise"]);
+    arguments.push(&script);
+    let (code, stdout, stderr) = run(&arguments, sent.as_bytes());
+    assert_eq!((code, String::from_utf8(stdout).unwrap()), (0, sent.repeat(2)), "{stderr}");
+    assert!(stderr.contains("no message of JSON-RPC") && stderr.contains("Server started"), "{stderr}");
+    let mut arguments = command(&[]);
+    arguments.push(&script);
+    let (_, stdout, _) = run(&arguments, sent.as_bytes());
+    assert_eq!(stdout.split(|byte| *byte == b'\n').count(), 5, "passes when nobody asked");
+}
