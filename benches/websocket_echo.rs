@@ -5,6 +5,9 @@
 //! one task that serves one connection from after the opening handshake on; its CPU time is read from the kernel. All
 //! servers take turns, and a ratio is the median of the ratios of the turns. Ours is the plain loop of `receive` and
 //! `send`; the rivals answer as well as they can in one task: they queue, and flush once no further message is there.
+//!
+//! The same for compressed messages (RFC 7692), with context takeover in both directions and level 1 in all, against
+//! those rivals that can: 64 messages of JSON, each different, again and again.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::{
@@ -25,7 +28,7 @@ use std::{
 
 use framewire::{
     Link,
-    codec::{Encode, WebSocket},
+    codec::{Decode, Encode, Step, WebSocket, websocket::handshake::DeflateParams},
 };
 use futures::{FutureExt, SinkExt, StreamExt};
 use tokio::{
@@ -49,6 +52,9 @@ const SERVERS: [&str; 7] = [
     "sockudo-ws",
 ];
 
+/// The servers of compressed messages.
+const DEFLATING: [&str; 3] = ["framewire, deflate", "yawc, deflate", "sockudo-ws, deflate"];
+
 // ------------------------------------------------------------------------------------------------ the servers
 
 async fn bytes(mut stream: TcpStream) {
@@ -59,9 +65,9 @@ async fn bytes(mut stream: TcpStream) {
     {}
 }
 
-async fn ours(stream: TcpStream) {
+async fn ours(stream: TcpStream, codec: WebSocket) {
     let (reader, writer) = stream.into_split();
-    let mut link = Link::pair(WebSocket::server(), reader, writer);
+    let mut link = Link::pair(codec, reader, writer);
     let (sender, receiver) = link.halves();
     while let Ok((kind, message)) = receiver.receive_with_kind().await {
         sender.encoder_mut().set_kind(kind);
@@ -127,7 +133,32 @@ async fn fastwebsockets(stream: TcpStream) {
 async fn serve(kind: &str, stream: TcpStream) {
     match kind {
         "bytes" => bytes(stream).await,
-        "framewire" => ours(stream).await,
+        "framewire" => ours(stream, WebSocket::server()).await,
+        "framewire, deflate" => ours(stream, WebSocket::server().deflate(DeflateParams::default())).await,
+        "yawc, deflate" => {
+            let options = yawc::Options::default()
+                .with_low_latency_compression()
+                .with_utf8()
+                .with_limits(16 << 20, 32 << 20);
+            sink!(
+                yawc::WebSocket::from_stream_with_extensions(
+                    stream,
+                    yawc::Role::Server,
+                    Some("permessage-deflate"),
+                    options
+                )
+                .unwrap(),
+                Some
+            );
+        }
+        "sockudo-ws, deflate" => {
+            let config = sockudo_ws::Config::builder().idle_timeout(0).auto_ping(false).build();
+            let deflate = sockudo_ws::DeflateConfig { compression_level: 1, ..Default::default() };
+            sink!(
+                sockudo_ws::CompressedWebSocketStream::server(stream, config, deflate),
+                |message: Result<_, _>| message.ok()
+            );
+        }
         "tungstenite" => {
             let role = tokio_tungstenite::tungstenite::protocol::Role::Server;
             sink!(
@@ -296,6 +327,160 @@ impl Running {
     }
 }
 
+/// A server of compressed messages and the load on it.
+struct Deflating {
+    running: Running,
+    payloads: Vec<Vec<u8>>,
+    frames: Arc<[Vec<u8>]>,
+    decoder: WebSocket,
+    pending: Vec<u8>,
+    /// Messages of all turns.
+    total: usize,
+}
+
+/// `count` messages of `size` bytes as a tool would answer, no two alike.
+fn messages(size: usize, count: usize) -> Vec<Vec<u8>> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let words = ["alpha", "result", "content", "value", "text", "status", "error", "name", "path", "line"];
+    let message = |id: usize| {
+        let mut text = format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{\"content\":[");
+        while text.len() + 4 < size {
+            let (word, number) = (words[next() as usize % words.len()], next() % 100_000);
+            text += &format!("{{\"type\":\"{word}\",\"value\":{number}}},");
+        }
+        text.truncate(size - 4);
+        text += "]}}\n";
+        text.into_bytes()
+    };
+    (0..count).map(message).collect()
+}
+
+impl Deflating {
+    fn start(kind: &str, size: usize) -> Self {
+        let payloads = messages(size, WINDOW);
+        // Each message by itself, so that they can be sent again and again whatever the server's window holds.
+        let alone = DeflateParams { client_no_context_takeover: true, ..DeflateParams::default() };
+        let mut codec = WebSocket::client().deflate(alone);
+        let mut encode = |payload: &Vec<u8>| {
+            let mut frame = vec![0; codec.room(payload.len())];
+            let len = codec.encode(payload, &mut frame).unwrap();
+            frame.truncate(len);
+            assert!(len < payload.len(), "compressed");
+            frame
+        };
+        let frames = payloads.iter().map(&mut encode).collect();
+        let decoder = WebSocket::client().deflate(DeflateParams::default());
+        Self { running: Running::start(kind, 0), payloads, frames, decoder, pending: Vec::new(), total: 0 }
+    }
+
+    fn turn(&mut self) -> f64 {
+        let before = self.running.cpu();
+        let allowed = Arc::new(AtomicUsize::new(WINDOW));
+        let writer = {
+            let (allowed, frames) = (Arc::clone(&allowed), Arc::clone(&self.frames));
+            let mut stream = self.running.stream.try_clone().unwrap();
+            let first = self.total;
+            move || {
+                let mut sent = 0;
+                let mut bytes = Vec::new();
+                loop {
+                    let now = allowed.load(Relaxed);
+                    if now == usize::MAX {
+                        return sent;
+                    }
+                    if now == sent {
+                        thread::park_timeout(Duration::from_millis(5));
+                        continue;
+                    }
+                    bytes.clear();
+                    for at in sent..now {
+                        bytes.extend_from_slice(&frames[(first + at) % frames.len()]);
+                    }
+                    stream.write_all(&bytes).expect("the server takes it");
+                    sent = now;
+                }
+            }
+        };
+        let writer = thread::spawn(writer);
+        let (start, mut received) = (Instant::now(), 0);
+        while start.elapsed() < TURN {
+            received += self.take();
+            allowed.store(received + WINDOW, Relaxed);
+            writer.thread().unpark();
+        }
+        allowed.store(usize::MAX, Relaxed);
+        writer.thread().unpark();
+        let sent = writer.join().unwrap();
+        while received < sent {
+            received += self.take();
+        }
+        (self.running.cpu() - before) as f64 / sent as f64
+    }
+
+    /// One read; returns how many messages it completed, each compared with what was sent.
+    fn take(&mut self) -> usize {
+        let got = self.running.stream.read(&mut self.running.buffer).expect("an answer");
+        assert!(got > 0, "the server has gone");
+        self.pending.extend_from_slice(&self.running.buffer[..got]);
+        let (mut at, mut count) = (0, 0);
+        loop {
+            let step = self.decoder.decode(&mut self.pending[at..]).expect("no violation");
+            let expected = &self.payloads[self.total % WINDOW];
+            match step {
+                Step::Frame { payload, consumed } => {
+                    assert!(self.pending[at..][payload] == expected[..], "{}", self.running.kind);
+                    at += consumed;
+                }
+                Step::Produced { consumed } => {
+                    assert!(self.decoder.produced() == &expected[..], "{}", self.running.kind);
+                    at += consumed;
+                }
+                Step::Event { consumed } => {
+                    at += consumed;
+                    continue;
+                }
+                Step::Incomplete { consumed, .. } => {
+                    self.pending.drain(..at + consumed);
+                    return count;
+                }
+                step => panic!("{}: {step:?}", self.running.kind),
+            }
+            count += 1;
+            self.total += 1;
+        }
+    }
+}
+
+fn deflate(turns: usize) {
+    println!("\nthe same, compressed; in brackets: to the best rival\n");
+    println!("| size | {} |\n|---|{}", DEFLATING.join(" | "), "---|".repeat(DEFLATING.len()));
+    for (name, size) in [("1 KiB", 1 << 10), ("16 KiB", 16 << 10)] {
+        let mut all: Vec<_> = DEFLATING.iter().map(|kind| Deflating::start(kind, size)).collect();
+        let mut figures = vec![Vec::new(); all.len()];
+        for turn in 0..=turns {
+            for (server, figures) in all.iter_mut().zip(&mut figures) {
+                let figure = server.turn();
+                if turn > 0 {
+                    figures.push(figure);
+                }
+            }
+        }
+        let medians: Vec<f64> = figures.iter().map(|turns| median(turns.clone())).collect();
+        let best = (1..all.len()).min_by(|&a, &b| medians[a].total_cmp(&medians[b])).unwrap();
+        let cells = figures.iter().zip(&medians).map(|(turns, figure)| {
+            let ratio = median(turns.iter().zip(&figures[best]).map(|(ours, best)| ours / best).collect());
+            format!("{:.2} ({ratio:.2})", figure / 1e3)
+        });
+        println!("| {name} | {} |", cells.collect::<Vec<_>>().join(" | "));
+    }
+}
+
 fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
@@ -309,6 +494,9 @@ fn main() {
         return server(kind);
     }
     let turns = if args.iter().any(|arg| arg == "--bench") { TURNS } else { 1 };
+    if args.iter().any(|arg| arg == "deflate") {
+        return deflate(turns);
+    }
     println!("server CPU, µs per message, median of {turns} turns; in brackets: to the echo of bytes\n");
     println!("| size | {} |\n|---|{}", SERVERS.join(" | "), "---|".repeat(SERVERS.len()));
     for (name, size) in SIZES {
@@ -329,4 +517,5 @@ fn main() {
         });
         println!("| {name} | {} |", cells.collect::<Vec<_>>().join(" | "));
     }
+    deflate(turns);
 }
