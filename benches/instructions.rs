@@ -15,7 +15,7 @@ use std::{
 
 use framewire::{
     Error, Link,
-    codec::{Codec, ContentLength, Decode, Encode, LengthPrefix, Newline, Step},
+    codec::{Codec, ContentLength, Decode, Encode, LengthPrefix, Newline, Step, WebSocket},
     error::Violation,
 };
 use tokio::io::{AsyncRead, ReadBuf};
@@ -67,7 +67,7 @@ struct Case {
     from: usize,
 }
 
-const CODECS: [&str; 3] = ["newline", "length", "content-length"];
+const CODECS: [&str; 4] = ["newline", "length", "content-length", "websocket"];
 
 /// A codec that looks at nothing: what the loop around the others costs.
 const NOTHING: &str = "nothing";
@@ -84,16 +84,17 @@ impl Case {
     /// Receives `count` messages or, of an endless one, bytes.
     fn run(self, count: usize) {
         match self.codec {
-            "newline" => self.with(Newline::new(), count),
-            "length" => self.with(LengthPrefix::new(), count),
-            "content-length" => self.with(ContentLength::new(), count),
+            "newline" => self.with(Newline::new(), Newline::new(), count),
+            "length" => self.with(LengthPrefix::new(), LengthPrefix::new(), count),
+            "content-length" => self.with(ContentLength::new(), ContentLength::new(), count),
+            "websocket" => self.with(WebSocket::server(), WebSocket::client(), count),
             NOTHING => drop(alone(&mut Nothing, vec![b'x'; self.from + count], self.from, self.piece)),
             other => panic!("no codec {other}"),
         }
     }
 
-    fn with<C: Codec + Clone>(self, codec: C, count: usize) {
-        let (mut decoder, mut encoder) = codec.clone().split();
+    fn with<C: Codec + Clone>(self, codec: C, mut encoder: impl Encode, count: usize) {
+        let mut decoder = codec.clone().split().0;
         let size = if self.size == 0 { self.from + (1 << 20) } else { self.size };
         let mut one = vec![0; size + encoder.overhead()];
         let written = encoder.encode(&vec![b'x'; size], &mut one).unwrap();
@@ -171,7 +172,7 @@ fn linked<C: Codec>(codec: C, bytes: &[u8], from: usize, piece: usize) -> usize 
                     count += 1;
                 }
                 // An endless message ends as the codec will have it: cut off here.
-                Err(Error::Ended(_) | Error::Fault(_)) => return count,
+                Err(Error::Ended(_) | Error::Fault(_) | Error::Violation(_)) => return count,
                 Err(error) => panic!("{error}"),
             }
         }
