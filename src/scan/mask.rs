@@ -43,7 +43,7 @@ pub fn is_ascii(bytes: &[u8]) -> bool {
         return rest.iter().fold(0, |seen, byte| seen | byte) < 0x80;
     };
     if bytes.len() >= WIDE {
-        return bytes.is_ascii();
+        return ascii_wide(bytes);
     }
     // The last word overlaps the one before it.
     let mut seen = u64::from_ne_bytes(*last);
@@ -53,23 +53,78 @@ pub fn is_ascii(bytes: &[u8]) -> bool {
     seen & HIGH == 0
 }
 
+#[inline(never)]
+fn ascii_wide(bytes: &[u8]) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the machine has AVX2.
+        return unsafe { ascii_avx2(bytes) };
+    }
+    ascii_blocks(bytes)
+}
+
+/// [`ascii_blocks`] compiled for AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn ascii_avx2(bytes: &[u8]) -> bool {
+    ascii_blocks(bytes)
+}
+
+/// As [`unmask_blocks`], without a mask.
+#[inline(always)]
+fn ascii_blocks(bytes: &[u8]) -> bool {
+    let (blocks, rest) = bytes.as_chunks::<128>();
+    let mut seen = [0u64; 16];
+    for block in blocks {
+        let (words, _) = block.as_chunks::<8>();
+        for (word, seen) in words.iter().zip(&mut seen) {
+            *seen |= u64::from_ne_bytes(*word);
+        }
+    }
+    let seen = seen.iter().fold(0, |all, seen| all | seen);
+    let tail = rest.iter().fold(0, |seen, byte| seen | byte);
+    seen & HIGH == 0 && tail < 0x80
+}
+
 #[inline]
 fn unmask_words(bytes: &mut [u8], key: [u8; 4]) -> bool {
     let wide = widen(key);
-    let (words, rest) = bytes.as_chunks_mut::<8>();
-    let mut seen = 0;
+    let (blocks, rest) = bytes.as_chunks_mut::<32>();
+    let mut seen = [0u64; 4];
+    for block in blocks {
+        let (words, _) = block.as_chunks_mut::<8>();
+        for (word, seen) in words.iter_mut().zip(&mut seen) {
+            let plain = u64::from_ne_bytes(*word) ^ wide;
+            *word = plain.to_ne_bytes();
+            *seen |= plain;
+        }
+    }
+    let [one, two, three, four] = seen;
+    let mut seen = one | two | three | four;
+    let (words, rest) = rest.as_chunks_mut::<8>();
     for word in words {
         let plain = u64::from_ne_bytes(*word) ^ wide;
         *word = plain.to_ne_bytes();
         seen |= plain;
     }
     // Whole words come first, so the rest begins with the first byte of the key.
+    let left = rest.len();
+    if left == 0 {
+        return seen & HIGH == 0;
+    }
+    if let Some(last) = bytes.last_chunk_mut::<8>() {
+        // The last word, of which all but the rest is plain already.
+        let wide = u64::from_le(wide).rotate_right(8 * left as u32) & (u64::MAX << (64 - 8 * left));
+        let plain = u64::from_le_bytes(*last) ^ wide;
+        *last = plain.to_le_bytes();
+        return (seen | plain) & HIGH == 0;
+    }
     let mut tail = 0;
-    for (byte, key) in rest.iter_mut().zip(wide.to_ne_bytes()) {
+    for (byte, key) in bytes.iter_mut().zip(wide.to_ne_bytes()) {
         *byte ^= key;
         tail |= *byte;
     }
-    seen & HIGH == 0 && tail < 0x80
+    tail < 0x80
 }
 
 #[inline(never)]
@@ -119,13 +174,33 @@ pub fn mask_copy(from: &[u8], to: &mut [u8], key: [u8; 4]) {
 
 #[inline]
 fn copy_words(from: &[u8], to: &mut [u8], key: [u8; 4]) {
+    let (to, _) = to.split_at_mut(from.len());
     let wide = widen(key);
-    let (words, rest) = from.as_chunks::<8>();
-    let (to_words, to_rest) = to.as_chunks_mut::<8>();
+    let (blocks, rest) = from.as_chunks::<32>();
+    let (to_blocks, to_rest) = to.as_chunks_mut::<32>();
+    for (to, from) in to_blocks.iter_mut().zip(blocks) {
+        let (words, _) = from.as_chunks::<8>();
+        let (to_words, _) = to.as_chunks_mut::<8>();
+        for (to, from) in to_words.iter_mut().zip(words) {
+            *to = (u64::from_ne_bytes(*from) ^ wide).to_ne_bytes();
+        }
+    }
+    let (words, rest) = rest.as_chunks::<8>();
+    let (to_words, _) = to_rest.as_chunks_mut::<8>();
     for (to, from) in to_words.iter_mut().zip(words) {
         *to = (u64::from_ne_bytes(*from) ^ wide).to_ne_bytes();
     }
-    for ((to, from), key) in to_rest.iter_mut().zip(rest).zip(wide.to_ne_bytes()) {
+    if rest.is_empty() {
+        return;
+    }
+    let left = rest.len();
+    if let (Some(from), Some(to)) = (from.last_chunk::<8>(), to.last_chunk_mut::<8>()) {
+        // The last word, part of which is written a second time.
+        let wide = u64::from_le(wide).rotate_right(8 * left as u32);
+        *to = (u64::from_le_bytes(*from) ^ wide).to_le_bytes();
+        return;
+    }
+    for ((to, from), key) in to.iter_mut().zip(from).zip(wide.to_ne_bytes()) {
         *to = from ^ key;
     }
 }
