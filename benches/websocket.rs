@@ -269,8 +269,7 @@ fn ours(task: Task) -> Box<dyn FnMut()> {
                 }
                 Work::Send { batch: 1 } => {
                     for _ in 0..count {
-                        link.send(&payload).await.unwrap();
-                        link.flush().await.unwrap();
+                        link.send_flushed(&payload).await.unwrap();
                     }
                 }
                 Work::Send { batch } => {

@@ -72,6 +72,10 @@ pub const HOLD_BLOCK_SIZE: usize = 4 * 1024;
 /// write buffer. Measured in `benches/codec.rs` (`write threshold`): the cross-over lies between 2 and 4 KiB.
 pub const VECTORED_THRESHOLD: usize = 4 * 1024;
 
+/// Payloads of at most this size, in bytes, are gathered into one write all the same when they answer messages that came
+/// together: two of them fill a block. Over TCP a write costs microseconds, and such a copy less than one.
+pub const GATHER_LIMIT: usize = 32 * 1024;
+
 /// Size of the blocks that small outgoing frames are gathered in, in bytes.
 pub const WRITE_BLOCK_SIZE: usize = 16 * 1024;
 

@@ -23,7 +23,8 @@
 //! [`send`](Link::send) queues it and returns. It leaves with everything queued beside it in one write: when this link
 //! next reads, or when a small task of the link next runs, which is as soon as the sending task waits for anything. So a
 //! loop that answers what one read brought makes one write, and yet no answer waits for a slow handler.
-//! [`feed`](Link::feed) queues without that promise; [`flush`](Link::flush) waits until the system has taken everything.
+//! [`feed`](Link::feed) queues without that promise; [`flush`](Link::flush) waits until the system has taken everything;
+//! [`send_flushed`](Link::send_flushed) does both at once.
 //!
 //! # How a stream ends
 //! | what happened | what `receive` returns, now and from then on |
@@ -280,6 +281,18 @@ where
         self.sender.feed(payload)
     }
 
+    /// See [`Sender::send_flushed`].
+    ///
+    /// # Errors
+    /// See there.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    #[inline]
+    pub fn send_flushed<'a>(&'a mut self, payload: &'a [u8]) -> Sending<'a, C::Encoder, W> {
+        self.sender.send_flushed(payload)
+    }
+
     /// See [`Sender::reserve`].
     ///
     /// # Errors
@@ -368,7 +381,7 @@ where
     /// nothing, unlike [`Sender::poll_ready`].
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.sender.outbox.unwritten() < self.sender.outbox.high_water
+        self.sender.outbox.unwritten() < self.sender.outbox.high_water()
     }
 
     /// Whether the codec takes leave by itself, upon which the peer ends its direction too (WebSocket).
@@ -385,13 +398,13 @@ where
     /// What kind of transport this is, as its configuration says.
     #[must_use]
     pub fn transport_type(&self) -> &'static str {
-        self.receiver.transport_type
+        self.receiver.outbox.settings.transport_type
     }
 
     /// Where this link's buffers come from.
     #[must_use]
     pub fn buffer_manager(&self) -> &BufferManager {
-        &self.receiver.buffers
+        &self.receiver.outbox.buffers
     }
 
     /// The decoder.

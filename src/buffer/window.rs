@@ -7,7 +7,7 @@ use std::{fmt, ops::Range};
 use super::block::{Block, BlockSlice};
 
 /// References taken at once from a block's counter, so that cutting a frame costs no atomic operation.
-const CREDIT: usize = 1 << 16;
+const CREDIT: u32 = 1 << 16;
 
 /// A growing window on one pooled block: bytes are read in at the back and taken off at the front.
 ///
@@ -24,10 +24,10 @@ const CREDIT: usize = 1 << 16;
 pub struct Window {
     block: Block,
     /// INVARIANT: `start <= end <= block.capacity()`; no `BlockSlice` of this block reaches beyond `start`.
-    start: usize,
-    end: usize,
+    start: u32,
+    end: u32,
     /// References in the block's counter that this window has not handed out yet.
-    credit: usize,
+    credit: u32,
 }
 
 impl Window {
@@ -52,14 +52,14 @@ impl Window {
     #[must_use]
     #[inline]
     pub fn start(&self) -> usize {
-        self.start
+        self.start as usize
     }
 
     /// Number of unread bytes.
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
-        self.end - self.start
+        (self.end - self.start) as usize
     }
 
     /// Whether no unread byte is there.
@@ -73,21 +73,21 @@ impl Window {
     #[inline]
     pub fn unread(&mut self) -> &mut [u8] {
         // SAFETY: no slice reaches beyond `start` and the window is the only writer, borrowed mutably.
-        unsafe { self.block.write_within(self.start, self.end) }
+        unsafe { self.block.write_within(self.start as usize, self.end as usize) }
     }
 
     /// Room for the next read: initialised bytes of no meaning.
     #[inline]
     pub fn spare(&mut self) -> &mut [u8] {
         // SAFETY: as in `unread`; the range lies behind `start`.
-        unsafe { self.block.write_within(self.end, self.block.capacity()) }
+        unsafe { self.block.write_within(self.end as usize, self.block.capacity()) }
     }
 
     /// Bytes of room for the next read.
     #[must_use]
     #[inline]
     pub fn spare_len(&self) -> usize {
-        self.capacity() - self.end
+        self.capacity() - self.end as usize
     }
 
     /// Counts `filled` bytes at the start of [`spare`](Self::spare) as read.
@@ -97,7 +97,8 @@ impl Window {
     #[inline]
     pub fn advance(&mut self, filled: usize) {
         assert!(filled <= self.spare_len(), "advance beyond the window");
-        self.end += filled;
+        // As it is within the block, whose capacity fits 32 bits.
+        self.end += filled as u32;
     }
 
     /// Drops unread bytes from the front.
@@ -107,7 +108,7 @@ impl Window {
     #[inline]
     pub fn consume(&mut self, consumed: usize) {
         assert!(consumed <= self.len(), "consume beyond the window");
-        self.start += consumed;
+        self.start += consumed as u32;
     }
 
     /// Lends `payload`, a range of the unread bytes, and drops `consumed` bytes from the front.
@@ -117,8 +118,8 @@ impl Window {
     #[inline]
     pub fn lend(&mut self, payload: Range<usize>, consumed: usize) -> &mut [u8] {
         assert!(payload.start <= payload.end && payload.end <= consumed && consumed <= self.len());
-        let start = self.start;
-        self.start += consumed;
+        let start = self.start as usize;
+        self.start += consumed as u32;
         // SAFETY: the bytes were unread, so no slice reaches them; the loan borrows the window, the only writer.
         unsafe { self.block.write_within(start + payload.start, start + payload.end) }
     }
@@ -131,10 +132,10 @@ impl Window {
     #[inline]
     pub(crate) fn share(&mut self, payload: Range<usize>, consumed: usize) -> BlockSlice {
         assert!(payload.start <= payload.end && payload.end <= consumed && consumed <= self.len());
-        let start = self.start;
-        self.start += consumed;
+        let start = self.start as usize;
+        self.start += consumed as u32;
         if self.credit == 0 {
-            self.block.add_credit(CREDIT);
+            self.block.add_credit(CREDIT as usize);
             self.credit = CREDIT;
         }
         self.credit -= 1;
@@ -147,7 +148,7 @@ impl Window {
     #[must_use]
     #[inline]
     pub fn is_unshared(&self) -> bool {
-        self.block.has_refs(1 + self.credit)
+        self.block.has_refs(1 + self.credit as usize)
     }
 
     /// Moves the unread bytes to the front of the block, if no frame cut from it lives; returns whether it did.
@@ -158,12 +159,46 @@ impl Window {
         if !self.is_unshared() {
             return false;
         }
-        let (start, end) = (self.start, self.end);
+        let (start, end) = (self.start as usize, self.end as usize);
         // SAFETY: no other reference exists and the window is borrowed mutably: the whole block is ours.
         unsafe { self.block.write(0..end) }.copy_within(start..end, 0);
         self.start = 0;
-        self.end = end - start;
+        self.end = (end - start) as u32;
         true
+    }
+
+    /// The same block with nothing in it, if no frame cut from it lives. A new value, as moving one that was just written
+    /// to stalls: its words would be read back as vectors.
+    #[must_use]
+    #[inline]
+    pub fn restarted(mut self) -> Option<Self> {
+        if !self.is_unshared() {
+            return None;
+        }
+        let credit = std::mem::take(&mut self.credit);
+        Some(Self { block: self.into_block(), start: 0, end: 0, credit })
+    }
+
+    /// Drops what is unread and begins at `start` of the block, if no frame cut from it lives; returns whether it did.
+    ///
+    /// # Panics
+    /// When the block is not so large.
+    pub fn restart_at(&mut self, start: usize) -> bool {
+        assert!(start <= self.capacity());
+        if !self.is_unshared() {
+            return false;
+        }
+        self.start = start as u32;
+        self.end = start as u32;
+        true
+    }
+
+    #[inline]
+    fn into_block(self) -> Block {
+        debug_assert!(self.credit == 0, "credit is given back when a window drops");
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `this` is never dropped nor used again, so the reference moves out.
+        unsafe { std::ptr::read(&raw const this.block) }
     }
 
     /// Copies `bytes` behind the unread ones; returns whether there was room.
@@ -172,7 +207,7 @@ impl Window {
     pub fn extend(&mut self, bytes: &[u8]) -> bool {
         let Some(room) = self.spare().get_mut(..bytes.len()) else { return false };
         room.copy_from_slice(bytes);
-        self.end += bytes.len();
+        self.end += bytes.len() as u32;
         true
     }
 }
@@ -181,7 +216,7 @@ impl Drop for Window {
     fn drop(&mut self) {
         if self.credit > 0 {
             // SAFETY: the window owns this credit and is going away.
-            unsafe { self.block.return_credit(self.credit) };
+            unsafe { self.block.return_credit(self.credit as usize) };
         }
     }
 }

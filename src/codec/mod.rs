@@ -373,21 +373,44 @@ pub const MAX_HEAD: usize = 46;
 pub struct Wrap {
     head: [u8; MAX_HEAD],
     head_len: u8,
+    mask: Option<[u8; 4]>,
     tail: &'static [u8],
 }
 
 impl Wrap {
     /// A wrap with `head` (at most [`MAX_HEAD`] bytes; what is beyond is cut) before and `tail` after the payload.
     #[must_use]
+    #[inline]
     pub fn new(head: &[u8], tail: &'static [u8]) -> Self {
-        let mut bytes = [0; MAX_HEAD];
-        let mut head_len = 0;
-        for (to, from) in bytes.iter_mut().zip(head) {
-            *to = *from;
-            head_len += 1;
-        }
         debug_assert!(head.len() <= MAX_HEAD);
-        Self { head: bytes, head_len, tail }
+        let len = head.len().min(MAX_HEAD);
+        let mut bytes = [0; MAX_HEAD];
+        if let (Some(to), Some(from)) = (bytes.get_mut(..len), head.get(..len)) {
+            to.copy_from_slice(from);
+        }
+        Self { head: bytes, head_len: len as u8, mask: None, tail }
+    }
+
+    /// A wrap whose head is what `write` puts to the start of its argument, as many bytes as it returns; nothing after the
+    /// payload.
+    #[inline]
+    pub(crate) fn with_head(write: impl FnOnce(&mut [u8; MAX_HEAD]) -> usize) -> Self {
+        let mut head = [0; MAX_HEAD];
+        let head_len = write(&mut head) as u8;
+        Self { head, head_len, mask: None, tail: &[] }
+    }
+
+    /// As it is, but that the payload goes out under a mask: each of its bytes xor those of `key`, again and again
+    /// (RFC 6455 §5.3).
+    #[must_use]
+    pub fn masked(self, key: [u8; 4]) -> Self {
+        Self { mask: Some(key), ..self }
+    }
+
+    /// The mask that is laid over the payload, if any.
+    #[must_use]
+    pub fn mask(&self) -> Option<[u8; 4]> {
+        self.mask
     }
 
     /// The bytes before the payload.

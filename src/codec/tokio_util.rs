@@ -23,6 +23,7 @@ use super::{WebSocket, WebSocketDecoder, WebSocketEncoder};
 use crate::{
     error::{End, Error, Fault, Violation},
     limits::MAX_READ_WINDOW,
+    scan,
 };
 
 type Item = Result<BytesMut, Fault>;
@@ -73,7 +74,11 @@ fn put(encoder: &mut impl Encode, payload: &[u8], dst: &mut BytesMut) -> Result<
     if let Some(wrap) = encoder.wrap(&[IoSlice::new(payload)])? {
         dst.reserve(wrap.head().len() + payload.len() + wrap.tail().len());
         dst.extend_from_slice(wrap.head());
+        let start = dst.len();
         dst.extend_from_slice(payload);
+        if let Some(key) = wrap.mask() {
+            let _ascii = scan::unmask(dst.get_mut(start..).unwrap_or_default(), key);
+        }
         dst.extend_from_slice(wrap.tail());
         return Ok(());
     }

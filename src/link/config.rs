@@ -1,6 +1,9 @@
 //! [`LinkConfig`]: limits and deadlines of a link; [`Counters`]: what it has done.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use crate::{
     buffer::BufferManager,
@@ -128,6 +131,53 @@ impl LinkConfig {
     pub fn buffers(mut self, buffers: BufferManager) -> Self {
         self.buffers = buffers;
         self
+    }
+}
+
+/// What links keep of their configuration: one for all that were made with the same, as an idle link is to be small.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Settings {
+    pub(super) idle: Option<Duration>,
+    pub(super) frame: Option<Duration>,
+    pub(super) high_water: usize,
+    pub(super) pause_reading: bool,
+    pub(super) write_deadline: Option<Duration>,
+    /// How long what is queued may still wait to leave once both halves are gone.
+    pub(super) linger: Option<Duration>,
+    pub(super) max_faults_in_a_row: u32,
+    pub(super) transport_type: &'static str,
+}
+
+/// Settings that are kept for further links of the same kind.
+const KEPT: usize = 16;
+
+static KNOWN: Mutex<Vec<Arc<Settings>>> = Mutex::new(Vec::new());
+
+impl Settings {
+    pub(super) fn of(config: &LinkConfig) -> Arc<Self> {
+        let settings = Self {
+            idle: config.idle,
+            frame: config.frame,
+            high_water: config.write_high_water,
+            pause_reading: config.pause_reading,
+            write_deadline: config.write,
+            linger: config.close,
+            max_faults_in_a_row: config.max_faults_in_a_row,
+            transport_type: config.transport_type,
+        };
+        // A list, as a process has a handful of kinds of links.
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = known.iter().find(|known| ***known == settings) {
+            return Arc::clone(shared);
+        }
+        let settings = Arc::new(settings);
+        if known.len() == KEPT {
+            known.retain(|known| Arc::strong_count(known) > 1);
+        }
+        if known.len() < KEPT {
+            known.push(Arc::clone(&settings));
+        }
+        settings
     }
 }
 

@@ -3,9 +3,9 @@
 //! ```text
 //!   Sender ──enqueue──▶ Queue ──take──▶ Writing ──poll_write──▶ W
 //!                         ▲                ▲
-//!                         │ lock: a few    │ lock: whoever holds the `driving` token,
-//!                         │ ns, never over │ so never contended
-//!                         │ a system call  │
+//!                         │ lock: a few    │ no lock: it is the `driving` token itself,
+//!                         │ ns, never over │ taken out of the queue to write and put
+//!                         │ a system call  │ back
 //!   states of the token:  idle ──(drain finds bytes)──▶ driving ──(all taken)──▶ idle
 //!                                                          │
 //!                                                     (kernel full)
@@ -21,21 +21,21 @@
 use std::{
     io::{self, IoSlice},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
 use tokio::io::AsyncWrite;
 
-use super::LinkConfig;
+use super::{LinkConfig, config::Settings};
 use crate::{
     Frame, Result,
-    buffer::{BufferManager, Latch, LatchGuard},
+    buffer::{BufferManager, Latch, LatchGuard, Window},
     codec::{Encode, Reply, Wrap},
-    limits::{VECTORED_THRESHOLD, WRITE_BLOCK_SIZE},
+    limits::{GATHER_LIMIT, VECTORED_THRESHOLD, WRITE_BLOCK_SIZE},
+    scan,
 };
 
 mod flusher;
@@ -52,17 +52,14 @@ use writing::{Stepped, Writing};
 /// The write side of a link.
 #[derive(Debug)]
 pub(super) struct Outbox<W> {
-    queue: Latch<Queue>,
-    writing: Mutex<Writing<W>>,
+    queue: Latch<Queue<W>>,
     /// False only while nothing is queued, on its way or to be flushed: what the reader asks before each read. Changed
     /// under the lock of `queue`.
     busy: AtomicBool,
-    pub(super) high_water: usize,
-    pause_reading: bool,
-    write_deadline: Option<Duration>,
-    /// How long what is queued may still wait to leave once both halves are gone.
-    pub(super) linger: Option<Duration>,
-    buffers: BufferManager,
+    /// The receiver has more messages like the large one that it gave last: their answers may go out together.
+    more: AtomicBool,
+    pub(super) settings: Arc<Settings>,
+    pub(super) buffers: BufferManager,
 }
 
 /// What became of an attempt to queue a frame.
@@ -72,11 +69,28 @@ pub(super) enum Enqueued {
     Full,
     /// As `Done`, and there is no flusher: the caller has to flush.
     Unattended,
+    /// The system has taken the frame and all before it. Only for [`Leave::Flushed`].
+    Flushed,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic of the writer leaves the data whole: see `Driving`.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// What became of an attempt to write a frame through.
+pub(super) enum Through {
+    Flushed,
+    /// It is queued, and has not left whole.
+    Queued,
+    /// Nothing was done: it takes more than that.
+    No,
+}
+
+/// When a frame leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// At the latest when the sending task waits for anything: the flusher is told.
+    ByItself,
+    /// With the next flush.
+    WhenFlushed,
+    /// Now, as far as the system takes it. The caller then flushes, unless all was taken.
+    Flushed,
 }
 
 fn store(slot: &mut Option<Waker>, waker: &Waker) {
@@ -89,114 +103,196 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
     /// The outbox of a new link, shared by its two halves.
     pub(super) fn shared_by_halves(writer: W, config: &LinkConfig) -> (SendingHalf<W>, Half<W>) {
         let outbox = Arc::new(Self {
-            queue: Latch::new(Queue::new()),
-            writing: Mutex::new(Writing::new(writer)),
+            queue: Latch::new(Queue::new(writer)),
             busy: AtomicBool::new(false),
-            high_water: config.write_high_water,
-            pause_reading: config.pause_reading,
-            write_deadline: config.write,
-            linger: config.close,
+            more: AtomicBool::new(false),
+            settings: Settings::of(config),
             buffers: config.buffers.clone(),
         });
         (SendingHalf::new(Arc::clone(&outbox)), Half::new(outbox))
     }
 
-    /// Queues one frame of `payload`. With `cork`, the flusher is told, so that the frame leaves by itself.
+    /// Bytes of backlog from which on sending waits.
+    #[inline]
+    pub(super) fn high_water(&self) -> usize {
+        self.settings.high_water
+    }
+
+    /// Queues one frame of `payload`.
     #[inline]
     pub(super) fn enqueue<E: Encode>(
         self: &Arc<Self>,
         encoder: &mut E,
         payload: &[u8],
-        cork: bool,
+        leave: Leave,
     ) -> Result<Enqueued> {
-        let room = encoder.room(payload.len());
-        if payload.len() >= VECTORED_THRESHOLD {
-            return self.enqueue_parts(encoder, &[IoSlice::new(payload)], cork);
+        if payload.len() >= VECTORED_THRESHOLD && !self.gathers(payload.len(), leave) {
+            return self.enqueue_parts(encoder, &[IoSlice::new(payload)], leave);
         }
+        let room = encoder.room(payload.len());
         let mut queue = self.queue.lock();
-        if !queue.admits(self.high_water)? {
+        if !queue.admits(self.high_water())? {
             return Ok(Enqueued::Full);
         }
         let window = queue.room(room, &self.buffers)?;
         let written = encoder.encode(payload, window.spare())?;
         window.advance(written);
         queue.queued += written;
-        Ok(self.attend(queue, cork))
+        Ok(self.attend(queue, leave))
+    }
+
+    /// Whether a payload of `size` bytes, from the threshold on, is copied all the same: one write for several of them is
+    /// worth that, as a write through the network's stack takes longer than such a copy.
+    #[inline]
+    fn gathers(&self, size: usize, leave: Leave) -> bool {
+        leave == Leave::ByItself && size <= GATHER_LIMIT && self.more.load(Relaxed)
+    }
+
+    /// Says whether more messages are here like the one, of `size` bytes, that was given last.
+    #[inline]
+    pub(super) fn tell_of_more(&self, size: usize, waiting: usize) {
+        if size >= VECTORED_THRESHOLD {
+            self.more.store(waiting >= size, Relaxed);
+        }
+    }
+
+    /// The plain case of [`Leave::Flushed`]: nothing else is queued and nobody else is at it, so the frame goes from a
+    /// block to the writer at once.
+    #[inline]
+    pub(super) fn write_through<E: Encode>(self: &Arc<Self>, encoder: &mut E, payload: &[u8]) -> Through {
+        if payload.len() >= VECTORED_THRESHOLD {
+            return Through::No;
+        }
+        let room = encoder.room(payload.len());
+        let mut queue = self.queue.lock();
+        if queue.queued > 0 || !queue.is_one_block() {
+            return Through::No;
+        }
+        let Some(writing) = queue.start(By::Half) else { return Through::No };
+        // The kept block is moved before it is written to: its words would be read back as vectors while they are still
+        // on their way to the cache, which stalls.
+        let mut block = match queue.tail.take() {
+            Some(block) if block.spare_len() >= room => block,
+            _ => match queue::block(room, &self.buffers) {
+                Ok(block) => block,
+                Err(_) => {
+                    queue.stop(writing);
+                    return Through::No;
+                }
+            },
+        };
+        let Ok(written) = encoder.encode(payload, block.spare()) else {
+            queue.stop(writing);
+            return Through::No;
+        };
+        block.advance(written);
+        queue.in_flight = written;
+        if self.write_block(queue, writing, Some(block)) { Through::Flushed } else { Through::Queued }
     }
 
     /// Queues one frame whose payload is `parts`, one after the other. From the threshold on, the parts are written
-    /// where they lie, as far as the kernel takes them at once.
-    #[cold]
+    /// where they lie, or, where a mask has to be laid over them, in steps, as far as the kernel takes them at once.
+    #[inline(never)]
     pub(super) fn enqueue_parts<E: Encode>(
         self: &Arc<Self>,
         encoder: &mut E,
         parts: &[IoSlice<'_>],
-        cork: bool,
+        leave: Leave,
     ) -> Result<Enqueued> {
-        let size: usize = parts.iter().map(|part| part.len()).sum();
+        let size: usize =
+            if let [part] = parts { part.len() } else { parts.iter().map(|part| part.len()).sum() };
         let mut queue = self.queue.lock();
-        if !queue.admits(self.high_water)? {
+        if !queue.admits(self.high_water())? {
             return Ok(Enqueued::Full);
         }
         let Some(wrap) = encoder.wrap(parts)? else {
-            // The codec changes the payload: gather it, then let the codec copy it once more.
-            let mut gathered = Vec::with_capacity(if let [_] = parts { 0 } else { size });
-            let payload: &[u8] = if let [part] = parts {
-                part
-            } else {
-                for part in parts {
-                    gathered.extend_from_slice(part);
-                }
-                &gathered
-            };
-            let window = queue.room(encoder.room(size), &self.buffers)?;
-            let written = encoder.encode(payload, window.spare())?;
-            window.advance(written);
-            queue.queued += written;
-            return Ok(self.attend(queue, cork));
+            self.gather(&mut queue, encoder, parts, size)?;
+            return Ok(self.attend(queue, leave));
         };
-        let mut skip = 0;
-        let (mut again, mut waiting) = (Wakers::default(), Wakers::default());
-        if size >= VECTORED_THRESHOLD && queue.may_drive(By::Half) {
-            // Straight from the caller's memory, behind what is queued already.
-            queue.driving = true;
-            queue.missed = false;
-            let total = wrap.head().len() + size + wrap.tail().len();
-            let mut writing = lock(&self.writing);
-            queue.place_reply(self.high_water, &self.buffers);
-            writing.take_from(&mut queue);
-            queue.direct = true;
-            drop(queue);
-            let guard = Driving(self);
-            let outcome = writing.write_with(wrap.head(), parts, wrap.tail());
-            if outcome.is_err() {
-                writing.clear();
-            }
-            drop(writing);
-            std::mem::forget(guard);
-            queue = self.queue.lock();
-            queue.driving = false;
-            match outcome {
-                Ok((settled, own)) => {
-                    queue.settle(settled);
-                    queue.written += own as u64;
-                    queue.dirty |= settled + own > 0;
-                    skip = own;
-                    if own < total {
-                        again = queue.block(By::Half, self.write_deadline.is_some());
-                    }
-                }
-                Err(error) => {
-                    let wakers = queue.fail(Failure::of(&error));
-                    drop(queue);
-                    wakers.wake();
-                    return Err(error.into());
-                }
-            }
-            waiting = queue.notify(self.high_water);
+        if size < VECTORED_THRESHOLD {
+            self.copy_rest(&mut queue, &wrap, parts, 0)?;
+            return Ok(self.attend(queue, leave));
         }
+        let Some(mut writing) = queue.start(By::Half) else {
+            self.copy_rest(&mut queue, &wrap, parts, 0)?;
+            return Ok(self.attend(queue, leave));
+        };
+        // Straight from the caller's memory, behind what is queued already.
+        let total = wrap.head().len() + size + wrap.tail().len();
+        if queue.reply.is_some() {
+            queue.place_reply(self.high_water(), &self.buffers);
+        }
+        if queue.queued > 0 {
+            writing.take_from(&mut queue);
+        }
+        queue.direct = true;
+        drop(queue);
+        let guard = Driving(self);
+        let mut outcome = match wrap.mask() {
+            None => writing.write_with(wrap.head(), parts, wrap.tail()),
+            Some(key) => self.write_masked(&mut writing, wrap.head(), parts, key),
+        };
+        let mut flushed = false;
+        if leave == Leave::Flushed && matches!(outcome, Ok((_, own)) if own == total) {
+            match writing.poll_flushed() {
+                Ok(now) => flushed = now,
+                Err(error) => outcome = Err(error),
+            }
+        }
+        std::mem::forget(guard);
+        let mut queue = self.queue.lock();
+        if let Ok((0, own)) = outcome
+            && own == total
+            && !queue.is_waited_for()
+        {
+            queue.stop(writing);
+            queue.direct = false;
+            if flushed && queue.backlog() == 0 && queue.reply.is_none() {
+                queue.dirty = false;
+                return Ok(Enqueued::Flushed);
+            }
+            queue.dirty = true;
+            return Ok(self.attend(queue, leave));
+        }
+        self.after_direct(queue, writing, outcome, &wrap, parts, leave)
+    }
+
+    /// Queues what the kernel did not take of a frame that was written from the caller's memory.
+    #[cold]
+    fn after_direct(
+        self: &Arc<Self>,
+        mut queue: LatchGuard<'_, Queue<W>>,
+        mut writing: Box<Writing<W>>,
+        outcome: io::Result<(usize, usize)>,
+        wrap: &Wrap,
+        parts: &[IoSlice<'_>],
+        leave: Leave,
+    ) -> Result<Enqueued> {
+        if outcome.is_err() {
+            writing.clear();
+        }
+        queue.stop(writing);
+        let (settled, skip) = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                let wakers = queue.fail(Failure::of(&error));
+                drop(queue);
+                wakers.wake();
+                return Err(error.into());
+            }
+        };
+        queue.settle(settled);
+        queue.dirty |= settled + skip > 0;
+        let total =
+            wrap.head().len() + parts.iter().map(|part| part.len()).sum::<usize>() + wrap.tail().len();
+        let again = if skip < total {
+            queue.block(By::Half, self.settings.write_deadline.is_some())
+        } else {
+            Wakers::default()
+        };
+        let mut waiting = queue.notify(self.high_water());
         // Whatever the kernel did not take is copied, so that the frame is whole whatever becomes of the caller.
-        let copied = self.copy_rest(&mut queue, &wrap, parts, skip);
+        let copied = self.copy_rest(&mut queue, wrap, parts, skip);
         queue.direct = false;
         let outcome = match copied {
             // The peer has the first part of a frame whose rest is lost.
@@ -206,28 +302,95 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
                 Err(error)
             }
             Err(error) => Err(error),
-            Ok(()) => Ok(self.attend(queue, cork)),
+            Ok(()) => Ok(self.attend(queue, leave)),
         };
         again.wake();
         waiting.wake();
         outcome
     }
 
+    /// Queues a frame whose payload the codec changes: gathers it, and lets the codec copy it once more.
+    #[cold]
+    fn gather<E: Encode>(
+        &self,
+        queue: &mut Queue<W>,
+        encoder: &mut E,
+        parts: &[IoSlice<'_>],
+        size: usize,
+    ) -> Result<()> {
+        let mut gathered = Vec::with_capacity(if let [_] = parts { 0 } else { size });
+        let payload: &[u8] = if let [part] = parts {
+            part
+        } else {
+            for part in parts {
+                gathered.extend_from_slice(part);
+            }
+            &gathered
+        };
+        let window = queue.room(encoder.room(size), &self.buffers)?;
+        let written = encoder.encode(payload, window.spare())?;
+        window.advance(written);
+        queue.queued += written;
+        Ok(())
+    }
+
+    /// As [`Writing::write_with`], for a frame whose payload goes out under the mask `key`: in steps of one block, which
+    /// stays in the cache.
+    fn write_masked(
+        &self,
+        writing: &mut Writing<W>,
+        head: &[u8],
+        parts: &[IoSlice<'_>],
+        key: [u8; 4],
+    ) -> io::Result<(usize, usize)> {
+        let (mut settled, mut own) = (0, 0);
+        if writing.current.is_some() {
+            (settled, _) = writing.write_with(&[], &[], &[])?;
+        }
+        let total = head.len() + parts.iter().map(|part| part.len()).sum::<usize>();
+        let wanted = (total + LINE).min(MASK_STEP);
+        let mut step = queue::block(wanted, &self.buffers).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        // The payload of the first step begins a line of the cache.
+        let mut start = LINE.saturating_sub(head.len());
+        while own < total && writing.current.is_none() && step.restart_at(std::mem::take(&mut start)) {
+            let count = masked(head, parts, key, own, step.spare());
+            step.advance(count);
+            let taken = writing.write_some(step.unread())?;
+            own += taken;
+            if taken < count {
+                break;
+            }
+        }
+        Ok((settled, own))
+    }
+
     /// Queues what is left of a frame of which `skip` bytes are written.
+    #[cold]
     fn copy_rest(
         &self,
-        queue: &mut Queue,
+        queue: &mut Queue<W>,
         wrap: &Wrap,
         parts: &[IoSlice<'_>],
         mut skip: usize,
     ) -> Result<()> {
         let size: usize = parts.iter().map(|part| part.len()).sum();
         let tail: &[u8] = wrap.tail();
-        let pieces = std::iter::once(wrap.head()).chain(parts.iter().map(|part| &**part)).chain([tail]);
         let mut rest = wrap.head().len() + size + tail.len() - skip;
         if rest > 0 {
             queue.room(rest, &self.buffers)?;
         }
+        if let Some(key) = wrap.mask() {
+            while rest > 0 {
+                let window = queue.room(rest, &self.buffers)?;
+                let count = masked(wrap.head(), parts, key, skip, window.spare());
+                window.advance(count);
+                queue.queued += count;
+                skip += count;
+                rest -= count;
+            }
+            return Ok(());
+        }
+        let pieces = std::iter::once(wrap.head()).chain(parts.iter().map(|part| &**part)).chain([tail]);
         for piece in pieces {
             let from = skip.min(piece.len());
             skip -= from;
@@ -249,20 +412,25 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         self: &Arc<Self>,
         encoder: &mut E,
         frame: &Frame,
-        cork: bool,
+        leave: Leave,
     ) -> Result<Enqueued> {
         if frame.len() < VECTORED_THRESHOLD {
-            return self.enqueue(encoder, frame, cork);
+            return self.enqueue(encoder, frame, leave);
         }
         let mut queue = self.queue.lock();
         // Before the encoder is asked, which may be in the middle of a message: what is refused is asked for again.
-        if !queue.admits(self.high_water)? {
+        if !queue.admits(self.high_water())? {
             return Ok(Enqueued::Full);
         }
-        let Some(wrap) = encoder.wrap(&[IoSlice::new(frame)])? else {
-            drop(queue);
-            return self.enqueue_parts(encoder, &[IoSlice::new(frame)], cork);
+        let parts = [IoSlice::new(frame)];
+        let Some(wrap) = encoder.wrap(&parts)? else {
+            self.gather(&mut queue, encoder, &parts, frame.len())?;
+            return Ok(self.attend(queue, leave));
         };
+        if wrap.mask().is_some() {
+            self.copy_rest(&mut queue, &wrap, &parts, 0)?;
+            return Ok(self.attend(queue, leave));
+        }
         if !wrap.head().is_empty() {
             let window = queue.room(wrap.head().len(), &self.buffers)?;
             let _fits = window.extend(wrap.head());
@@ -275,19 +443,19 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
             let _fits = window.extend(wrap.tail());
             queue.queued += wrap.tail().len();
         }
-        Ok(self.attend(queue, cork))
+        Ok(self.attend(queue, leave))
     }
 
     /// Sees to it that somebody will write what was just queued.
     #[inline]
-    fn attend(self: &Arc<Self>, queue: LatchGuard<'_, Queue>, cork: bool) -> Enqueued {
+    fn attend(self: &Arc<Self>, queue: LatchGuard<'_, Queue<W>>, leave: Leave) -> Enqueued {
         self.busy.store(true, Relaxed);
-        if !cork || queue.armed { Enqueued::Done } else { self.arm(queue) }
+        if leave == Leave::WhenFlushed || queue.armed { Enqueued::Done } else { self.arm(queue) }
     }
 
     /// Tells the flusher of the first frame of a batch.
     #[inline(never)]
-    fn arm(self: &Arc<Self>, mut queue: LatchGuard<'_, Queue>) -> Enqueued {
+    fn arm(self: &Arc<Self>, mut queue: LatchGuard<'_, Queue<W>>) -> Enqueued {
         match &queue.flusher {
             FlusherState::Running(waker) => {
                 // Not under the lock: the flusher may run at once on another thread.
@@ -305,7 +473,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
     }
 
     #[cold]
-    fn start_flusher(self: &Arc<Self>, mut queue: LatchGuard<'_, Queue>) -> Enqueued {
+    fn start_flusher(self: &Arc<Self>, mut queue: LatchGuard<'_, Queue<W>>) -> Enqueued {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return Enqueued::Unattended };
         queue.flusher = FlusherState::Starting;
         queue.armed = true;
@@ -318,7 +486,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
     pub(super) fn poll_ready(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         self.drain_from(cx);
         let mut queue = self.queue.lock();
-        if queue.admits(self.high_water)? {
+        if queue.admits(self.high_water())? {
             return Poll::Ready(Ok(()));
         }
         store(&mut queue.sender, cx.waker());
@@ -411,7 +579,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         }
     }
 
-    fn place(self: &Arc<Self>, mut queue: LatchGuard<'_, Queue>, reply: Reply) {
+    fn place(self: &Arc<Self>, mut queue: LatchGuard<'_, Queue<W>>, reply: Reply) {
         if queue.phase != Phase::Open {
             return;
         }
@@ -463,11 +631,11 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
     #[inline(never)]
     fn poll_backlog(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.drain_from(cx);
-        if !self.pause_reading {
+        if !self.settings.pause_reading {
             return Poll::Ready(());
         }
         let mut queue = self.queue.lock();
-        if queue.backlog() < self.high_water || matches!(queue.phase, Phase::Failed(_)) {
+        if queue.backlog() < self.high_water() || matches!(queue.phase, Phase::Failed(_)) {
             return Poll::Ready(());
         }
         store(&mut queue.receiver, cx.waker());
@@ -476,14 +644,19 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
 
     /// Drains for a task that will come back by itself; where no runtime has a flusher, its waker stands in.
     fn drain_from(self: &Arc<Self>, cx: &Context<'_>) {
-        let queue = self.queue.lock();
+        let mut queue = self.queue.lock();
         if queue.is_idle() && queue.phase != Phase::Closing {
+            // What was kept for more of the kind goes, unless the flusher is on its way to see to it.
+            if queue.warm && !queue.armed {
+                queue.tail = None;
+            }
+            queue.warm = false;
+            self.busy.store(false, Relaxed);
             return;
         }
         if matches!(queue.flusher, FlusherState::None) {
             if let Enqueued::Unattended = self.start_flusher(queue) {
-                store(&mut lock(&self.writing).waker, cx.waker());
-                self.drain(By::Flusher);
+                self.drain(By::Caller(cx.waker()));
             }
             return;
         }
@@ -493,72 +666,95 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
 
     /// The plain case of a flush: all that waits lies in one block, nobody else is at it, and the writer takes all of it
     /// at once. False when it was not so; [`drain`](Self::drain) then goes on from wherever that left it.
-    fn flush_block(&self) -> bool {
+    #[inline]
+    fn flush_block(self: &Arc<Self>) -> bool {
         let mut queue = self.queue.lock();
-        if !queue.is_one_block() || !queue.may_drive(By::Half) {
+        if !queue.is_one_block() {
             return false;
         }
-        let mut block = if queue.queued > 0 { queue.tail.take() } else { None };
-        queue.driving = true;
-        queue.missed = false;
+        let Some(writing) = queue.start(By::Half) else { return false };
+        let block = if queue.queued > 0 { queue.tail.take() } else { None };
         queue.in_flight = std::mem::take(&mut queue.queued);
+        self.write_block(queue, writing, block)
+    }
+
+    /// Writes `block`, if any, and flushes; whether all was taken.
+    #[inline]
+    fn write_block(
+        self: &Arc<Self>,
+        queue: LatchGuard<'_, Queue<W>>,
+        mut writing: Box<Writing<W>>,
+        mut block: Option<Window>,
+    ) -> bool {
         drop(queue);
         let guard = Driving(self);
-        let mut writing = lock(&self.writing);
         let outcome = writing.write_block(block.as_mut());
-        drop(writing);
         std::mem::forget(guard);
         let mut queue = self.queue.lock();
-        queue.driving = false;
-        let (wakers, flushed) = match outcome {
-            Ok((written, flushed)) => {
-                queue.settle(written);
-                queue.dirty = !flushed;
-                // The flusher, which is on its way, drops the block when it is not used again until then.
-                if let Some(mut block) = block
-                    && queue.armed
-                    && queue.tail.is_none()
-                    && block.is_empty()
-                    && block.compact()
-                {
-                    queue.tail = Some(block);
-                }
-                let flushed = flushed && queue.is_idle();
-                if flushed {
-                    self.busy.store(false, Relaxed);
-                }
-                let wakers =
-                    if queue.is_waited_for() { queue.notify(self.high_water) } else { Wakers::default() };
-                (wakers, flushed)
-            }
-            Err(error) => (queue.fail(Failure::of(&error)), false),
+        queue.stop(writing);
+        let (written, flushed) = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => return self.write_failed(queue, &error),
         };
-        drop(queue);
-        wakers.wake();
+        queue.settle(written);
+        queue.dirty = !flushed;
+        let mut arm = false;
+        if let Some(block) = block
+            && queue.tail.is_none()
+        {
+            // Kept for the next frame if the flusher is on its way, which drops it, or when this is not the first flush
+            // since the last read: the flusher is then told, once, to come and drop it.
+            if queue.armed || queue.warm {
+                arm = !queue.armed;
+                queue.tail = block.restarted();
+            }
+            queue.warm = true;
+        }
+        let flushed = flushed && queue.is_idle();
+        // The reader looks at what is warm before it reads.
+        self.busy.store(!flushed || queue.warm, Relaxed);
+        if arm || queue.is_waited_for() {
+            self.after_write(queue, arm);
+        }
         flushed
     }
 
-    /// Writes what is queued as far as the kernel takes it, unless somebody else is at it.
-    fn drain(&self, by: By) {
-        let mut queue = self.queue.lock();
-        if !queue.may_drive(by) {
-            queue.missed |= queue.driving && by == By::Flusher;
-            return;
+    #[cold]
+    fn after_write(self: &Arc<Self>, mut queue: LatchGuard<'_, Queue<W>>, arm: bool) {
+        let wakers = queue.notify(self.high_water());
+        if arm {
+            let _at_its_ease = self.arm(queue);
+        } else {
+            drop(queue);
         }
-        queue.driving = true;
+        wakers.wake();
+    }
+
+    #[cold]
+    fn write_failed(&self, mut queue: LatchGuard<'_, Queue<W>>, error: &io::Error) -> bool {
+        let wakers = queue.fail(Failure::of(error));
+        drop(queue);
+        wakers.wake();
+        false
+    }
+
+    /// Writes what is queued as far as the kernel takes it, unless somebody else is at it.
+    fn drain(&self, by: By<'_>) {
+        let mut queue = self.queue.lock();
+        queue.warm = false;
+        let Some(mut writing) = queue.start(by) else {
+            queue.missed |= queue.is_driven() && !by.is_half();
+            return;
+        };
         queue.blocked = false;
-        queue.missed = false;
-        let mut writing = lock(&self.writing);
-        let writing = &mut *writing;
         let guard = Driving(self);
         let wakers = loop {
-            queue.place_reply(self.high_water, &self.buffers);
+            queue.place_reply(self.high_water(), &self.buffers);
             writing.take_from(&mut queue);
             let closing = queue.phase == Phase::Closing;
             if writing.current.is_none() && !queue.dirty && !closing {
-                queue.driving = false;
                 self.busy.store(false, Relaxed);
-                break queue.notify(self.high_water);
+                break queue.notify(self.high_water());
             }
             drop(queue);
             let step = writing.step(closing);
@@ -568,7 +764,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
                     queue.settle(count);
                     queue.dirty = true;
                     if queue.is_waited_for() {
-                        let wakers = queue.notify(self.high_water);
+                        let wakers = queue.notify(self.high_water());
                         drop(queue);
                         wakers.wake();
                         queue = self.queue.lock();
@@ -581,15 +777,12 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
                 }
                 Poll::Ready(Err(error)) => {
                     writing.clear();
-                    queue.driving = false;
                     break queue.fail(Failure::of(&error));
                 }
-                Poll::Pending => {
-                    queue.driving = false;
-                    break queue.block(by, self.write_deadline.is_some());
-                }
+                Poll::Pending => break queue.block(by, self.settings.write_deadline.is_some()),
             }
         };
+        queue.stop(writing);
         std::mem::forget(guard);
         drop(queue);
         wakers.wake();
@@ -597,7 +790,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
 
     /// System calls that wrote something.
     pub(super) fn writes(&self) -> u64 {
-        lock(&self.writing).writes
+        self.queue.lock().writes
     }
 
     /// Bytes queued and in flight.
@@ -607,18 +800,14 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
 
     /// Takes the writer out, and what was not written: nothing else will be.
     pub(super) fn take_writer(&self) -> (Option<W>, Vec<Frame>) {
-        let mut queue = self.claim();
+        let (mut queue, mut writing) = self.claim();
         queue.phase = Phase::Closed;
-        let mut writing = lock(&self.writing);
         writing.take_from(&mut queue);
         let mut unsent = Vec::new();
-        if let Some(frame) = writing.current.take() {
-            unsent.push(frame.slice(writing.offset..frame.len()));
-        }
+        unsent.extend(writing.take_current());
         unsent.extend(writing.more.drain(..));
         let writer = writing.writer.take();
-        drop(writing);
-        queue.driving = false;
+        queue.stop(writing);
         let wakers = queue.discard();
         let flusher = queue.flusher.waker();
         drop(queue);
@@ -640,7 +829,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         if queue.halves > 0 {
             if queue.phase == Phase::Closing || queue.queued > 0 {
                 // The other may wait already, and would not come by.
-                let _left_to_the_other = self.attend(queue, true);
+                let _left_to_the_other = self.attend(queue, Leave::ByItself);
             }
             return;
         }
@@ -671,24 +860,22 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
             drop(queue);
             return self.drain(By::Half);
         }
-        if queue.driving {
+        if queue.is_driven() {
             return;
         }
         // Not under way anywhere, so the slot is free; a flusher that starts brings its own waker and looks again.
-        lock(&self.writing).waker.get_or_insert_with(|| Waker::noop().clone());
         drop(queue);
-        self.drain(By::Flusher);
+        self.drain(By::Last);
     }
 }
 
 impl<W> Outbox<W> {
     /// Takes the `driving` token, once whoever has it gives it back: after a few system calls that do not wait.
-    fn claim(&self) -> LatchGuard<'_, Queue> {
+    fn claim(&self) -> (LatchGuard<'_, Queue<W>>, Box<Writing<W>>) {
         loop {
             let mut queue = self.queue.lock();
-            if !queue.driving {
-                queue.driving = true;
-                return queue;
+            if let Some(writing) = queue.writing.take() {
+                return (queue, writing);
             }
             drop(queue);
             std::thread::yield_now();
@@ -696,24 +883,55 @@ impl<W> Outbox<W> {
     }
 
     fn fail(&self, failure: Failure) {
-        let mut queue = self.claim();
-        lock(&self.writing).clear();
-        queue.driving = false;
+        let (mut queue, mut writing) = self.claim();
+        writing.clear();
+        queue.stop(writing);
         let wakers = queue.fail(failure);
         drop(queue);
         wakers.wake();
     }
 }
 
-/// Gives the token back when the writer panics: the link is then dead, but says so.
+/// Puts an empty token in the place of the one that is lost when the writer panics: the link is then dead, but says so.
 struct Driving<'a, W>(&'a Outbox<W>);
 
 impl<W> Drop for Driving<'_, W> {
     fn drop(&mut self) {
+        let empty = Box::new(Writing::new(None));
         let mut queue = self.0.queue.lock();
-        queue.driving = false;
+        queue.stop(empty);
         let wakers = queue.fail(Failure::Kind(io::ErrorKind::Other));
         drop(queue);
         wakers.wake();
     }
+}
+
+/// Bytes of a line of the cache, or some of them.
+const LINE: usize = 64;
+
+/// Bytes of a frame that are masked and written in one step.
+const MASK_STEP: usize = 64 * 1024;
+
+/// Writes what comes after the first `skip` bytes of `head` and `parts`, the latter under the mask `key`, to `to`, as
+/// much as fits; returns how much.
+fn masked(head: &[u8], parts: &[IoSlice<'_>], key: [u8; 4], mut skip: usize, to: &mut [u8]) -> usize {
+    let mut at = 0;
+    let from = skip.min(head.len());
+    for (to, from) in to.iter_mut().zip(head.get(from..).unwrap_or_default()) {
+        *to = *from;
+        at += 1;
+    }
+    skip -= from;
+    let mut before = 0;
+    for part in parts {
+        let from = skip.min(part.len());
+        skip -= from;
+        let rest = part.get(from..).unwrap_or_default();
+        let to = to.get_mut(at..).unwrap_or_default();
+        let rest = rest.get(..to.len()).unwrap_or(rest);
+        scan::mask_copy(rest, to, scan::rotate(key, before + from));
+        at += rest.len();
+        before += part.len();
+    }
+    at
 }

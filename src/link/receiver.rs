@@ -22,10 +22,10 @@ use super::{
 };
 use crate::{
     Error, Frame, Result,
-    buffer::{BufferManager, Waiter, Window},
+    buffer::{Waiter, Window},
     codec::{Decode, Kind, Step},
     error::{Deadline, End, Fault, Violation},
-    limits::{HOLD_BLOCK_SIZE, MAX_READ_WINDOW, PIN_FACTOR},
+    limits::{HOLD_BLOCK_SIZE, MAX_READ_WINDOW, PIN_FACTOR, VECTORED_THRESHOLD},
     transport::TransportError,
 };
 
@@ -53,19 +53,16 @@ pub struct Receiver<D, R, W: AsyncWrite + Unpin + Send + 'static> {
     window: Option<Window>,
     /// The block that small owned frames are copied into.
     hold: Option<Window>,
-    pub(super) buffers: BufferManager,
-    pub(super) transport_type: &'static str,
     pub(super) outbox: Half<W>,
     pub(super) counters: Received,
     state: State,
     /// What the decoder said the unfinished frame needs in all; 0 when unknown.
-    needed: usize,
-    /// Payload bytes of the last frame: the next one is probably as large.
-    last_size: usize,
+    needed: u32,
+    /// Bytes of the last frame: the next one is probably as large.
+    last_size: u32,
     /// How many frames are received when this task next asks whether others wait.
     turn_ends: u64,
     faults_in_a_row: u32,
-    max_faults_in_a_row: u32,
     timers: Option<Box<Timers>>,
     /// A wait for a block, while the pool has none to give.
     starved: Option<Box<Starved>>,
@@ -77,7 +74,7 @@ pub(super) struct Received {
     frames_received: u64,
     bytes_received: u64,
     reads: u64,
-    faults: u64,
+    faults: u32,
 }
 
 #[derive(Debug)]
@@ -100,6 +97,12 @@ enum State {
     Failed(Failure),
 }
 
+/// A size as it is kept. No block is as large as what does not fit.
+#[inline(always)]
+fn narrow(size: usize) -> u32 {
+    u32::try_from(size).unwrap_or(u32::MAX)
+}
+
 /// Where a frame lies in the window.
 #[derive(Debug)]
 struct Found {
@@ -111,8 +114,6 @@ struct Found {
 
 #[derive(Debug)]
 struct Timers {
-    idle: Option<Duration>,
-    frame: Option<Duration>,
     /// After how long a silence the codec wants to know of it, again and again.
     silence: Option<Duration>,
     /// Since when nothing has come.
@@ -128,23 +129,13 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
     pub(super) fn new(decoder: D, reader: R, outbox: Half<W>, config: &super::LinkConfig) -> Self {
         let silence = decoder.idle_interval();
         let timers = (config.idle.is_some() || config.frame.is_some() || silence.is_some()).then(|| {
-            Box::new(Timers {
-                idle: config.idle,
-                frame: config.frame,
-                silence,
-                idle_since: None,
-                frame_since: None,
-                silent_since: None,
-                sleep: None,
-            })
+            Box::new(Timers { silence, idle_since: None, frame_since: None, silent_since: None, sleep: None })
         });
         Self {
             decoder,
             reader,
             window: None,
             hold: None,
-            buffers: config.buffers.clone(),
-            transport_type: config.transport_type,
             outbox,
             counters: Received::default(),
             state: State::Open,
@@ -152,7 +143,6 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
             last_size: 0,
             turn_ends: MESSAGES_PER_TURN,
             faults_in_a_row: 0,
-            max_faults_in_a_row: config.max_faults_in_a_row,
             timers,
             starved: None,
         }
@@ -288,7 +278,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
     #[must_use]
     pub fn counters(&self) -> Counters {
         let Received { frames_received, bytes_received, reads, faults } = self.counters;
-        Counters { frames_received, bytes_received, reads, faults, ..Counters::default() }
+        Counters { frames_received, bytes_received, reads, faults: faults.into(), ..Counters::default() }
     }
 
     /// Whether the stream is over, as far as this half has seen.
@@ -312,7 +302,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
             return true;
         }
         let size = bytes.len().max(MAX_READ_WINDOW);
-        let mut window = self.buffers.try_window(size).or_else(|| Window::unpooled(size));
+        let mut window = self.outbox.buffers.try_window(size).or_else(|| Window::unpooled(size));
         let fits = window.as_mut().is_some_and(|window| window.extend(bytes));
         self.window = window;
         fits
@@ -342,10 +332,14 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
         if found.produced {
             return self.lend_produced();
         }
-        self.last_size = found.payload.end - found.payload.start;
-        self.counters.bytes_received += self.last_size as u64;
+        let size = found.payload.end - found.payload.start;
+        self.last_size = narrow(found.consumed);
+        self.counters.bytes_received += size as u64;
         match &mut self.window {
-            Some(window) => window.lend(found.payload, found.consumed),
+            Some(window) => {
+                self.outbox.tell_of_more(size, window.len().saturating_sub(found.consumed));
+                window.lend(found.payload, found.consumed)
+            }
             None => &mut [],
         }
     }
@@ -371,14 +365,15 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
         }
         let Range { start, end } = found.payload;
         let size = end - start;
-        self.last_size = size;
+        self.last_size = narrow(found.consumed);
         self.counters.bytes_received += size as u64;
         let Some(window) = &mut self.window else { return Frame::new() };
         if size >= window.capacity() / PIN_FACTOR {
+            self.outbox.tell_of_more(size, window.len().saturating_sub(found.consumed));
             return Frame::cut(window, start..end, found.consumed);
         }
         if self.hold.as_ref().is_none_or(|hold| hold.spare_len() < size) {
-            self.hold = self.buffers.try_window(size.max(HOLD_BLOCK_SIZE));
+            self.hold = self.outbox.buffers.try_window(size.max(HOLD_BLOCK_SIZE));
         }
         // When the pool has nothing left, the frame shares the window.
         let Some(hold) = &mut self.hold else { return Frame::cut(window, start..end, found.consumed) };
@@ -399,7 +394,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
                 Some(self.count(Found { payload, consumed, produced: false }))
             }
             Ok(Step::Incomplete { consumed: 0, needed }) => {
-                self.needed = needed;
+                self.needed = narrow(needed);
                 None
             }
             other => self.not_found(other),
@@ -425,7 +420,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
                 }
                 Ok(Step::Incomplete { consumed, needed }) => {
                     self.consume(consumed);
-                    self.needed = needed;
+                    self.needed = narrow(needed);
                     return None;
                 }
                 Ok(Step::Fault { fault, consumed }) => {
@@ -489,12 +484,12 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
 
     #[cold]
     fn fault(&mut self, fault: Fault) -> Error {
-        self.counters.faults += 1;
+        self.counters.faults = self.counters.faults.saturating_add(1);
         self.faults_in_a_row += 1;
         if let Some(timers) = &mut self.timers {
             timers.frame_since = None;
         }
-        if self.faults_in_a_row > self.max_faults_in_a_row {
+        if self.faults_in_a_row > self.outbox.settings.max_faults_in_a_row {
             return self.violation(Violation::TooManyFaults { count: self.faults_in_a_row });
         }
         fault.into()
@@ -625,10 +620,18 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
             ready!(self.poll_window(cx))?;
         }
         let Some(window) = &mut self.window else { return Poll::Ready(Ok(())) };
-        let exact = self.needed.saturating_sub(window.len());
+        let exact = (self.needed as usize).saturating_sub(window.len());
+        let last = self.last_size as usize;
         let room = window.spare();
-        // A frame in a block of its own ends where the block's reads end, so that nothing behind it has to move.
-        let limit = if exact >= MAX_READ_WINDOW { exact.min(room.len()) } else { room.len() };
+        let limit = if exact >= MAX_READ_WINDOW {
+            // A frame in a block of its own ends where the block's reads end, so that nothing behind it has to move.
+            exact.min(room.len())
+        } else if last >= VECTORED_THRESHOLD && exact + last <= room.len() {
+            // As many as fit of frames like the last: one that is cut off would have to be moved.
+            room.len() - (room.len() - exact) % last
+        } else {
+            room.len()
+        };
         let mut target = ReadBuf::new(room.get_mut(..limit).unwrap_or_default());
         match Pin::new(&mut self.reader).poll_read(cx, &mut target) {
             Poll::Ready(Ok(())) => {
@@ -661,7 +664,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
                 self.hold = None;
             } else if window.len() < HOLD_BLOCK_SIZE / 2
                 && window.capacity() > HOLD_BLOCK_SIZE
-                && let Some(mut small) = self.buffers.try_window(HOLD_BLOCK_SIZE)
+                && let Some(mut small) = self.outbox.buffers.try_window(HOLD_BLOCK_SIZE)
                 && small.extend(window.unread())
             {
                 self.window = Some(small);
@@ -691,11 +694,12 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
             return Poll::Ready(Err(Error::TimedOut { deadline: Deadline::Buffer, after: Duration::ZERO }));
         }
         let starved = self.starved.get_or_insert_with(|| {
-            let after = Duration::from_millis(self.buffers.config().acquire_timeout_ms);
+            let after = Duration::from_millis(self.outbox.buffers.config().acquire_timeout_ms);
             Box::new(Starved { waiter: Waiter::new(), after, sleep: Box::pin(tokio::time::sleep(after)) })
         });
         let outcome =
-            match self.buffers.poll_window(cx, &mut starved.waiter, (unread * 2).max(MAX_READ_WINDOW)) {
+            match self.outbox.buffers.poll_window(cx, &mut starved.waiter, (unread * 2).max(MAX_READ_WINDOW))
+            {
                 Poll::Ready(outcome) => outcome,
                 Poll::Pending => {
                     ready!(starved.sleep.as_mut().poll(cx));
@@ -722,19 +726,19 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
     #[inline]
     fn make_room(&mut self) {
         let Some(window) = &mut self.window else {
-            self.window = self.buffers.try_window(MAX_READ_WINDOW);
+            self.window = self.outbox.buffers.try_window(MAX_READ_WINDOW);
             return;
         };
         let (len, start) = (window.len(), window.start());
         let room = window.spare_len();
         if start == 0
             && room >= MAX_READ_WINDOW / 4
-            && self.needed <= len + room
+            && self.needed as usize <= len + room
             && window.capacity() == MAX_READ_WINDOW
         {
             return;
         }
-        let large = Self::is_large(len, self.needed, self.last_size);
+        let large = Self::is_large(len, self.needed as usize, self.last_size as usize);
         // A large block is given back as soon as neither the last frame nor the unfinished one asks for it.
         let ordinary = window.capacity() <= MAX_READ_WINDOW || large;
         // A short tail is moved to the front early: the window then stays in the cache. This costs a quarter of a copy
@@ -743,9 +747,10 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
             window.compact();
         }
         let spare = window.spare_len();
+        let last_size = self.last_size as usize;
         // A frame of unknown size is thought to be as large as the last one, if that was large.
-        let expected = if self.last_size > MAX_READ_WINDOW { self.last_size + FRAMING_SLACK } else { 0 };
-        let fits = match self.needed {
+        let expected = if last_size > MAX_READ_WINDOW { last_size + FRAMING_SLACK } else { 0 };
+        let fits = match self.needed as usize {
             0 => spare >= window.capacity() / 4 || (len < expected && expected <= len + spare),
             needed => needed <= len + spare,
         };
@@ -767,32 +772,34 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
         let Some(window) = &mut self.window else { return };
         let len = window.len();
         let half = MAX_READ_WINDOW / 2;
-        let next = if Self::is_large(len, self.needed, self.last_size) {
+        let next = if Self::is_large(len, self.needed as usize, self.last_size as usize) {
             // A block that exists already is taken at the frame's word, or on the strength of the last one; memory is
             // allocated only for what has come.
-            let wanted = if self.needed > 0 {
-                self.needed
-            } else if len < self.last_size {
-                self.last_size + FRAMING_SLACK
+            let (needed, last_size) = (self.needed as usize, self.last_size as usize);
+            let wanted = if needed > 0 {
+                needed
+            } else if len < last_size {
+                last_size + FRAMING_SLACK
             } else {
                 len * 2
             };
-            let worth = len > half || self.last_size > MAX_READ_WINDOW;
-            let pooled = if worth { self.buffers.try_pooled_window(wanted) } else { None };
+            let worth = len > half || last_size > MAX_READ_WINDOW;
+            let pooled = if worth { self.outbox.buffers.try_pooled_window(wanted) } else { None };
             let next = pooled.or_else(|| {
                 let room = window.capacity() - len;
                 if room >= len && window.capacity() >= MAX_READ_WINDOW && window.compact() {
                     return None;
                 }
-                self.buffers
+                self.outbox
+                    .buffers
                     .try_window(wanted.min(len * 4).max(MAX_READ_WINDOW))
-                    .or_else(|| self.buffers.try_window((len * 2).max(MAX_READ_WINDOW)))
+                    .or_else(|| self.outbox.buffers.try_window((len * 2).max(MAX_READ_WINDOW)))
             });
             next.filter(|next| next.spare_len() > len + window.spare_len())
         } else if window.capacity() == MAX_READ_WINDOW && window.compact() {
             None
         } else {
-            self.buffers.try_window(MAX_READ_WINDOW)
+            self.outbox.buffers.try_window(MAX_READ_WINDOW)
         };
         if let Some(mut next) = next
             && next.spare_len() > len
@@ -814,14 +821,15 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
     fn poll_deadlines(&mut self, cx: &mut Context<'_>, listening: bool) -> Poll<Result<()>> {
         let waiting = self.window.as_ref().is_some_and(|window| !window.is_empty());
         let unfinished = waiting || self.decoder.is_mid_message();
+        let settings = &self.outbox.settings;
         let Some(timers) = self.timers.as_deref_mut() else { return Poll::Pending };
         let mut now = None;
         let mut now = || *now.get_or_insert_with(Instant::now);
         let limit = if unfinished {
-            timers.frame.map(|after| (Deadline::Frame, after, &mut timers.frame_since))
+            settings.frame.map(|after| (Deadline::Frame, after, &mut timers.frame_since))
         } else {
             timers.frame_since = None;
-            timers.idle.map(|after| (Deadline::Idle, after, &mut timers.idle_since))
+            settings.idle.map(|after| (Deadline::Idle, after, &mut timers.idle_since))
         };
         let limit = limit
             .map(|(deadline, after, since)| (deadline, after, *since.get_or_insert_with(&mut now) + after));

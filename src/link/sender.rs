@@ -12,7 +12,7 @@ use tokio::{io::AsyncWrite, task::coop::poll_proceed, time::Sleep};
 
 use super::{
     config::Counters,
-    outbox::{Enqueued, SendingHalf},
+    outbox::{Enqueued, Leave, SendingHalf, Through},
     receiver::MESSAGES_PER_TURN,
 };
 use crate::{
@@ -32,13 +32,6 @@ pub struct Sender<E, W: AsyncWrite + Unpin + Send + 'static> {
     /// How many frames are accepted when this task next asks whether others wait.
     turn_ends: u64,
     closing: Option<Pin<Box<Sleep>>>,
-}
-
-/// Whether a queued frame leaves by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Leave {
-    ByItself,
-    WhenFlushed,
 }
 
 impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
@@ -80,6 +73,19 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
         Sending { sender: self, payload: Some(payload), leave: Leave::WhenFlushed }
     }
 
+    /// Sends one message and waits until the operating system has taken it, and all before it: as [`send`](Self::send)
+    /// and [`flush`](Self::flush), at the price of one of them.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    /// As [`flush`](Self::flush), once the message is queued; when the call is dropped before, it was not queued.
+    #[inline]
+    pub fn send_flushed<'a>(&'a mut self, payload: &'a [u8]) -> Sending<'a, E, W> {
+        Sending { sender: self, payload: Some(payload), leave: Leave::Flushed }
+    }
+
     /// Lets other tasks run, once in a while, where the writer always takes everything.
     #[inline]
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -96,7 +102,7 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
     #[inline]
     fn try_enqueue(&mut self, payload: &[u8], leave: Leave) -> Result<Enqueued> {
         let enqueued = match leave {
-            Leave::ByItself => self.outbox.enqueue(&mut self.encoder, payload)?,
+            Leave::ByItself | Leave::Flushed => self.outbox.enqueue(&mut self.encoder, payload, leave)?,
             Leave::WhenFlushed => self.outbox.feed(&mut self.encoder, payload)?,
         };
         if !matches!(enqueued, Enqueued::Full) {
@@ -123,7 +129,7 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
         loop {
             match self.outbox.enqueue_frame(&mut self.encoder, &frame)? {
                 Enqueued::Full => poll_fn(|cx| self.poll_ready(cx)).await?,
-                Enqueued::Done => {
+                Enqueued::Done | Enqueued::Flushed => {
                     self.count(frame.len());
                     return Ok(());
                 }
@@ -153,7 +159,7 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
             self.count(parts.iter().map(|part| part.len()).sum());
             return match enqueued {
                 Enqueued::Unattended => self.flush().await,
-                Enqueued::Done | Enqueued::Full => Ok(()),
+                Enqueued::Done | Enqueued::Flushed | Enqueued::Full => Ok(()),
             };
         }
     }
@@ -240,7 +246,7 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
     /// As [`send`](Self::send); [`Rejection::TooLarge`] with the backlog's sizes when there was no room.
     pub fn start_send(&mut self, payload: &[u8]) -> Result<()> {
         match self.try_enqueue(payload, Leave::ByItself)? {
-            Enqueued::Done | Enqueued::Unattended => Ok(()),
+            Enqueued::Done | Enqueued::Flushed | Enqueued::Unattended => Ok(()),
             Enqueued::Full => Err(self.no_room(payload.len())),
         }
     }
@@ -251,7 +257,7 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
     /// As [`start_send`](Self::start_send).
     pub fn start_send_frame(&mut self, frame: &Frame) -> Result<()> {
         match self.outbox.enqueue_frame(&mut self.encoder, frame)? {
-            Enqueued::Done | Enqueued::Unattended => {
+            Enqueued::Done | Enqueued::Flushed | Enqueued::Unattended => {
                 self.count(frame.len());
                 Ok(())
             }
@@ -261,7 +267,7 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
 
     #[cold]
     fn no_room(&self, size: usize) -> Error {
-        Rejection::TooLarge { size, limit: self.outbox.high_water.saturating_sub(self.backlog()) }.into()
+        Rejection::TooLarge { size, limit: self.outbox.high_water().saturating_sub(self.backlog()) }.into()
     }
 
     /// The poll form of [`flush`](Self::flush).
@@ -305,7 +311,7 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
     pub(super) fn poll_close_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
         // Outside a runtime there is no clock to close by.
         let clock = self.closing.is_some() || tokio::runtime::Handle::try_current().is_ok();
-        let Some(after) = self.outbox.linger.filter(|_| clock) else { return Poll::Pending };
+        let Some(after) = self.outbox.settings.linger.filter(|_| clock) else { return Poll::Pending };
         let sleep = self.closing.get_or_insert_with(|| Box::pin(tokio::time::sleep(after)));
         ready!(sleep.as_mut().poll(cx));
         self.closing = None;
@@ -314,7 +320,7 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
     }
 }
 
-/// The future of [`Sender::send`] and [`Sender::feed`]. A plain struct, so that queueing costs no state machine.
+/// The future of [`Sender::send`], [`Sender::feed`] and [`Sender::send_flushed`]. A plain struct, so that queueing costs no state machine.
 #[must_use = "futures do nothing unless awaited"]
 #[derive(Debug)]
 pub struct Sending<'a, E, W: AsyncWrite + Unpin + Send + 'static> {
@@ -327,20 +333,53 @@ pub struct Sending<'a, E, W: AsyncWrite + Unpin + Send + 'static> {
 impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Future for Sending<'_, E, W> {
     type Output = Result<()>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let this = &mut *self;
-        let Some(payload) = this.payload else { return this.sender.poll_flush(cx) };
-        ready!(this.sender.poll_turn(cx));
-        loop {
-            match this.sender.try_enqueue(payload, this.leave)? {
-                Enqueued::Done => return Poll::Ready(Ok(())),
-                Enqueued::Unattended if this.leave == Leave::WhenFlushed => return Poll::Ready(Ok(())),
-                Enqueued::Unattended => {
-                    this.payload = None;
-                    return this.sender.poll_flush(cx);
+        if let Some(payload) = this.payload
+            && this.sender.frames < this.sender.turn_ends
+        {
+            let sender = &mut *this.sender;
+            match this.leave {
+                Leave::WhenFlushed => {
+                    if sender.outbox.feed_here(&mut sender.encoder, payload) {
+                        sender.count(payload.len());
+                        return Poll::Ready(Ok(()));
+                    }
                 }
-                Enqueued::Full => ready!(this.sender.poll_ready(cx))?,
+                Leave::Flushed => match sender.outbox.write_through(&mut sender.encoder, payload) {
+                    Through::Flushed => {
+                        sender.count(payload.len());
+                        return Poll::Ready(Ok(()));
+                    }
+                    Through::Queued => {
+                        sender.count(payload.len());
+                        this.payload = None;
+                    }
+                    Through::No => {}
+                },
+                Leave::ByItself => {}
+            }
+        }
+        this.poll_any(cx)
+    }
+}
+
+impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sending<'_, E, W> {
+    #[inline(never)]
+    fn poll_any(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let Some(payload) = self.payload else { return self.sender.poll_flush(cx) };
+        ready!(self.sender.poll_turn(cx));
+        loop {
+            match self.sender.try_enqueue(payload, self.leave)? {
+                Enqueued::Flushed => return Poll::Ready(self.sender.outbox.told_of_loss()),
+                Enqueued::Done if self.leave != Leave::Flushed => return Poll::Ready(Ok(())),
+                Enqueued::Unattended if self.leave == Leave::WhenFlushed => return Poll::Ready(Ok(())),
+                Enqueued::Done | Enqueued::Unattended => {
+                    self.payload = None;
+                    return self.sender.poll_flush(cx);
+                }
+                Enqueued::Full => ready!(self.sender.poll_ready(cx))?,
             }
         }
     }
@@ -365,7 +404,7 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Permit<'_, E, W> {
             return Err(Rejection::TooLarge { size: payload.len(), limit: self.size }.into());
         }
         match self.sender.try_enqueue(payload, Leave::ByItself)? {
-            Enqueued::Done | Enqueued::Unattended => Ok(()),
+            Enqueued::Done | Enqueued::Flushed | Enqueued::Unattended => Ok(()),
             // Only this half fills the queue, and it is borrowed by this permit.
             Enqueued::Full => Err(Error::Ended(End::Closed)),
         }

@@ -39,14 +39,17 @@ pub struct WebSocketDecoder {
     fresh: bool,
     /// The kind of the last message, or of the one that is unfinished.
     kind: Kind,
+    /// The largest message, and the largest of one frame.
     max_size: usize,
+    max_plain: usize,
     message: Message,
     /// The frame whose payload is being taken in.
     frame: Option<Payload>,
     utf8: Utf8,
-    limits: Limits,
+    /// `None`: the default ones. An idle connection is to be small.
+    limits: Option<Box<Limits>>,
     /// Control frames since the last data frame.
-    controls: usize,
+    controls: u32,
     /// Pings since the peer was last heard.
     unanswered: u8,
     parts: bool,
@@ -66,6 +69,13 @@ struct Limits {
     keep_alive: Option<Duration>,
 }
 
+static DEFAULT_LIMITS: Limits = Limits {
+    frame: usize::MAX,
+    fragments: MAX_FRAGMENTS,
+    controls: MAX_CONTROL_FRAMES,
+    keep_alive: Some(KEEP_ALIVE),
+};
+
 /// The unfinished message, as offsets in `src`.
 #[derive(Debug, Clone, Copy, Default)]
 struct Message {
@@ -75,7 +85,7 @@ struct Message {
     begin: usize,
     have: usize,
     next: usize,
-    fragments: usize,
+    fragments: u32,
 }
 
 /// What is left of a frame.
@@ -100,15 +110,11 @@ impl WebSocketDecoder {
             fresh: true,
             kind: Kind::Text,
             max_size: MAX_MESSAGE_SIZE,
+            max_plain: MAX_MESSAGE_SIZE,
             message: Message::default(),
             frame: None,
             utf8: Utf8::default(),
-            limits: Limits {
-                frame: usize::MAX,
-                fragments: MAX_FRAGMENTS,
-                controls: MAX_CONTROL_FRAMES,
-                keep_alive: Some(KEEP_ALIVE),
-            },
+            limits: None,
             controls: 0,
             unanswered: 0,
             parts: false,
@@ -137,22 +143,32 @@ impl WebSocketDecoder {
 
     pub(super) fn set_max_size(&mut self, bytes: usize) {
         self.max_size = bytes;
+        self.max_plain = bytes.min(self.limits().frame);
+    }
+
+    fn limits(&self) -> &Limits {
+        self.limits.as_deref().unwrap_or(&DEFAULT_LIMITS)
+    }
+
+    fn limits_mut(&mut self) -> &mut Limits {
+        self.limits.get_or_insert_with(|| Box::new(DEFAULT_LIMITS.clone()))
     }
 
     pub(super) fn set_max_frame_size(&mut self, bytes: usize) {
-        self.limits.frame = bytes;
+        self.limits_mut().frame = bytes;
+        self.max_plain = bytes.min(self.max_size);
     }
 
     pub(super) fn set_max_fragments(&mut self, count: usize) {
-        self.limits.fragments = count;
+        self.limits_mut().fragments = count;
     }
 
     pub(super) fn set_max_control_frames(&mut self, count: usize) {
-        self.limits.controls = count;
+        self.limits_mut().controls = count;
     }
 
     pub(super) fn set_keep_alive(&mut self, after: Option<Duration>) {
-        self.limits.keep_alive = after;
+        self.limits_mut().keep_alive = after;
     }
 
     pub(super) fn set_parts(&mut self, parts: bool) {
@@ -179,7 +195,7 @@ impl WebSocketDecoder {
             }
             short => (0, usize::from(short)),
         };
-        if size > self.max_size.min(self.limits.frame) {
+        if size > self.max_plain {
             return None;
         }
         let start = 2 + extended + if is_server { 4 } else { 0 };
@@ -322,18 +338,18 @@ impl WebSocketDecoder {
         self.fresh = false;
         self.controls = 0;
         self.unanswered = 0;
-        self.message.fragments += 1;
+        self.message.fragments = self.message.fragments.saturating_add(1);
         self.message.next = at + head.len;
         let whole = if self.parts { head.size } else { head.size.saturating_add(self.message.have as u64) };
         let limited = !self.parts && !self.message.compressed;
-        if head.size > self.limits.frame as u64 || (limited && whole > self.max_size as u64) {
+        if head.size > self.limits().frame as u64 || (limited && whole > self.max_size as u64) {
             return Err(too_large("message over the limit"));
         }
         #[cfg(feature = "deflate")]
         if self.message.compressed && self.compressed_too_large(head.size) {
             return Err(too_large("compressed message over the limit"));
         }
-        if self.message.fragments > self.limits.fragments && !self.parts {
+        if self.message.fragments as usize > self.limits().fragments && !self.parts {
             return Err(too_large("message in too many fragments"));
         }
         self.frame = Some(Payload { key: head.key, left: head.size, is_final: head.is_final });
@@ -404,8 +420,8 @@ impl WebSocketDecoder {
             let _ascii = scan::unmask(plain, key);
         }
         self.unanswered = 0;
-        self.controls += 1;
-        if self.controls > self.limits.controls {
+        self.controls = self.controls.saturating_add(1);
+        if self.controls as usize > self.limits().controls {
             return Err(Violation::Protocol {
                 rule: "too many control frames in a row",
                 section: "RFC 6455 §10.4",
@@ -435,7 +451,7 @@ impl WebSocketDecoder {
 fn take_in(bytes: &mut [u8], key: Option<[u8; 4]>, mut utf8: Option<&mut Utf8>) -> bool {
     match (key, &mut utf8) {
         (None, None) => true,
-        (None, Some(utf8)) => utf8.push(bytes, false),
+        (None, Some(utf8)) => bytes.chunks(STRIDE).all(|bytes| utf8.push(bytes, scan::is_ascii(bytes))),
         (Some(key), _) => bytes.chunks_mut(STRIDE).all(|bytes| {
             // The stride is a multiple of the key's size, so each begins with the key's first byte.
             let ascii = scan::unmask(bytes, key);
@@ -507,7 +523,7 @@ impl Decode for WebSocketDecoder {
     }
 
     fn idle_interval(&self) -> Option<Duration> {
-        self.limits.keep_alive
+        self.limits().keep_alive
     }
 
     fn handle_idle(&mut self) -> Result<(), Violation> {

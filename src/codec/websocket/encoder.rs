@@ -25,6 +25,8 @@ pub struct WebSocketEncoder {
     max_size: usize,
     /// The first byte of the next frame.
     first: u8,
+    /// The same, when the next frame is a whole message with which nothing else is to be done; 0 otherwise.
+    plain: u8,
     kind: Kind,
     check_text: bool,
     /// What is sent next is not the last part of its message.
@@ -40,6 +42,7 @@ impl WebSocketEncoder {
             role,
             max_size: MAX_MESSAGE_SIZE,
             first: FIN | Opcode::Data(Kind::Text).bits(),
+            plain: FIN | Opcode::Data(Kind::Text).bits(),
             kind: Kind::Text,
             check_text: false,
             more: false,
@@ -59,6 +62,17 @@ impl WebSocketEncoder {
     /// fragment until it is told otherwise, and the one sent then is the last.
     pub fn set_more(&mut self, more: bool) {
         self.more = more;
+        self.look_again();
+    }
+
+    /// Finds out anew whether the next frame is plain. To be called after each change.
+    fn look_again(&mut self) {
+        #[cfg(feature = "deflate")]
+        let compresses = self.deflater.is_some();
+        #[cfg(not(feature = "deflate"))]
+        let compresses = false;
+        let whole = !self.more && self.first == FIN | Opcode::Data(self.kind).bits();
+        self.plain = if whole && !self.check_text && !compresses { self.first } else { 0 };
     }
 
     /// Sets what the Close frame says when this end closes. Default: 1000, without a text.
@@ -72,6 +86,7 @@ impl WebSocketEncoder {
 
     pub(super) fn set_check_text(&mut self, check: bool) {
         self.check_text = check;
+        self.look_again();
     }
 
     #[inline]
@@ -90,6 +105,16 @@ impl WebSocketEncoder {
             .map_err(|error| Rejection::InvalidUtf8 { valid_up_to: error.valid_up_to() })
     }
 
+    #[cold]
+    fn check_parts(&self, parts: &[IoSlice<'_>]) -> Result<(), Rejection> {
+        match parts {
+            _ if !self.check_text => Ok(()),
+            [part] => self.check_text(part),
+            // A character may lie across two parts.
+            _ => self.check_text(&parts.iter().flat_map(|part| part.iter().copied()).collect::<Vec<u8>>()),
+        }
+    }
+
     /// The first byte of the frame that goes out now; what follows of the message is a continuation.
     #[inline]
     fn take_first(&mut self) -> u8 {
@@ -105,19 +130,15 @@ impl WebSocketEncoder {
             opcode
         } else {
             self.first = FIN | Opcode::Data(self.kind).bits();
-            FIN | opcode
+            let first = FIN | opcode;
+            self.look_again();
+            first
         }
     }
-}
 
-impl Encode for WebSocketEncoder {
-    #[inline]
-    fn overhead(&self) -> usize {
-        MAX_HEAD
-    }
-
-    #[inline]
-    fn encode(&mut self, payload: &[u8], dst: &mut [u8]) -> Result<usize, Rejection> {
+    /// Whatever is not a plain frame.
+    #[cold]
+    fn encode_any(&mut self, payload: &[u8], dst: &mut [u8]) -> Result<usize, Rejection> {
         self.check(payload.len())?;
         if self.check_text {
             self.check_text(payload)?;
@@ -129,8 +150,13 @@ impl Encode for WebSocketEncoder {
             return Ok(end);
         }
         let first = self.take_first();
+        Ok(self.put(first, payload, dst))
+    }
+
+    #[inline(always)]
+    fn put(&self, first: u8, payload: &[u8], dst: &mut [u8]) -> usize {
         // Written where it will stand: what is copied is the payload alone.
-        let Some(head) = dst.first_chunk_mut() else { return Ok(0) };
+        let Some(head) = dst.first_chunk_mut() else { return 0 };
         let key = match self.role {
             Role::Server => None,
             Role::Client => Some(key::next()),
@@ -143,7 +169,22 @@ impl Encode for WebSocketEncoder {
                 Some(key) => scan::mask_copy(payload, to, key),
             }
         }
-        Ok(end)
+        end
+    }
+}
+
+impl Encode for WebSocketEncoder {
+    #[inline]
+    fn overhead(&self) -> usize {
+        MAX_HEAD
+    }
+
+    #[inline(always)]
+    fn encode(&mut self, payload: &[u8], dst: &mut [u8]) -> Result<usize, Rejection> {
+        if self.plain != 0 && payload.len() <= self.max_size {
+            return Ok(self.put(self.plain, payload, dst));
+        }
+        self.encode_any(payload, dst)
     }
 
     #[cfg(feature = "deflate")]
@@ -157,6 +198,7 @@ impl Encode for WebSocketEncoder {
         if self.first & 0x0f != Opcode::Continuation.bits() {
             self.first = FIN | Opcode::Data(kind).bits();
         }
+        self.look_again();
     }
 
     fn takes_leave(&self) -> bool {
@@ -172,25 +214,28 @@ impl Encode for WebSocketEncoder {
         ))
     }
 
+    #[inline]
     fn wrap(&mut self, parts: &[IoSlice<'_>]) -> Result<Option<Wrap>, Rejection> {
-        let size = parts.iter().map(|part| part.len()).sum();
+        let size = if let [part] = parts { part.len() } else { parts.iter().map(|part| part.len()).sum() };
         self.check(size)?;
-        if self.role == Role::Client {
-            return Ok(None);
-        }
-        #[cfg(feature = "deflate")]
-        if self.compresses(size) {
-            return Ok(None);
-        }
-        match parts {
-            _ if !self.check_text => {}
-            [part] => self.check_text(part)?,
-            // A character may lie across two parts.
-            _ => self.check_text(&parts.iter().flat_map(|part| part.iter().copied()).collect::<Vec<u8>>())?,
-        }
-        let first = self.take_first();
-        let mut head = [0; MAX_HEAD];
-        let len = write(&mut head, first, size, None);
-        Ok(Some(Wrap::new(head.get(..len).unwrap_or_default(), &[])))
+        let first = if self.plain != 0 {
+            self.plain
+        } else {
+            #[cfg(feature = "deflate")]
+            if self.compresses(size) {
+                return Ok(None);
+            }
+            self.check_parts(parts)?;
+            self.take_first()
+        };
+        let key = match self.role {
+            Role::Server => None,
+            Role::Client => Some(key::next()),
+        };
+        let wrap = Wrap::with_head(|head| match head.first_chunk_mut() {
+            Some(head) => write(head, first, size, key),
+            None => 0,
+        });
+        Ok(Some(key.map_or(wrap, |key| wrap.masked(key))))
     }
 }

@@ -21,6 +21,7 @@ thread_local! {
 
 /// A key that was not used before.
 #[must_use]
+#[inline]
 pub(super) fn next() -> [u8; 4] {
     KEYS.with(|keys| match keys.try_borrow_mut() {
         Ok(mut keys) => keys.next(),

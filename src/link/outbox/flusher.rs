@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    Outbox, lock,
+    Outbox,
     queue::{By, Failure, FlusherState, Phase},
 };
 
@@ -26,11 +26,11 @@ pub(super) struct Flusher<W: AsyncWrite + Unpin + Send + 'static> {
 
 struct WriteDeadline {
     sleep: Pin<Box<Sleep>>,
-    /// Bytes written when the deadline was set; more of them later is progress. [`LINGERING`]: there is none.
+    /// Writes when the deadline was set; more of them later is progress. [`LINGERING`]: there is none.
     written: u64,
 }
 
-/// Stands for the bytes written when both halves are gone and the deadline is that of the close. Not a field of its own:
+/// Stands for the writes when both halves are gone and the deadline is that of the close. Not a field of its own:
 /// tokio allots tasks in steps of 128 bytes, and an idle link is to be small.
 const LINGERING: u64 = u64::MAX;
 
@@ -47,10 +47,13 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Future for Flusher<W> {
             FlusherState::Running(waker) => waker.will_wake(cx.waker()),
             FlusherState::Starting | FlusherState::None => false,
         };
-        drop(queue);
-        if !known {
-            lock(&outbox.writing).waker = Some(cx.waker().clone());
-            outbox.queue.lock().flusher = FlusherState::Running(cx.waker().clone());
+        if known {
+            drop(queue);
+        } else {
+            let old = std::mem::replace(&mut queue.flusher, FlusherState::Running(cx.waker().clone()));
+            // Not under the lock: dropping a waker may drop a task.
+            drop(queue);
+            drop(old);
         }
         outbox.drain(By::Flusher);
         let queue = outbox.queue.lock();
@@ -58,16 +61,16 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Future for Flusher<W> {
         if ended || (queue.halves == 0 && queue.is_idle()) {
             return Poll::Ready(());
         }
-        let (blocked, written, last) = (queue.blocked, queue.written, queue.halves == 0);
+        let (blocked, written, last) = (queue.blocked, queue.writes, queue.halves == 0);
         drop(queue);
         // A link that is gone does not wait for ever for a peer that does not read, nor longer for each byte it takes.
-        if last && let Some(after) = outbox.linger {
+        if last && let Some(after) = outbox.settings.linger {
             if this.deadline.as_ref().is_none_or(|deadline| deadline.written != LINGERING) {
                 this.deadline = Some(WriteDeadline { sleep: Box::pin(sleep(after)), written: LINGERING });
             }
             return this.poll_deadline(after, cx);
         }
-        match outbox.write_deadline {
+        match outbox.settings.write_deadline {
             Some(after) if blocked => {
                 if this.deadline.as_ref().is_none_or(|deadline| deadline.written != written) {
                     this.deadline = Some(WriteDeadline { sleep: Box::pin(sleep(after)), written });

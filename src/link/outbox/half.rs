@@ -9,7 +9,7 @@ use std::{
 
 use tokio::io::AsyncWrite;
 
-use super::{Enqueued, Outbox, queue::block};
+use super::{Enqueued, Leave, Outbox, Through, queue::block};
 use crate::{
     Frame, Result,
     buffer::Window,
@@ -48,15 +48,15 @@ pub(in crate::link) struct SendingHalf<W: AsyncWrite + Unpin + Send + 'static> {
     outbox: Half<W>,
     /// Frames that were fed and not yet handed over: no other task needs to see them, so no lock is taken for them.
     fed: Option<Window>,
-    /// Backlog of the outbox when `fed` was begun, in bytes.
-    ahead: usize,
+    /// Bytes in `fed` from which on the outbox is full, by its backlog when `fed` was begun.
+    until: usize,
     /// Frames were fed that can no longer leave: the link had closed or failed meanwhile.
     lost: bool,
 }
 
 impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
     pub(super) fn new(outbox: Arc<Outbox<W>>) -> Self {
-        Self { outbox: Half::new(outbox), fed: None, ahead: 0, lost: false }
+        Self { outbox: Half::new(outbox), fed: None, until: 0, lost: false }
     }
 
     pub(in crate::link) fn is_of_the_same_link(&self, other: &Half<W>) -> bool {
@@ -64,38 +64,45 @@ impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
     }
 
     /// Queues one frame of `payload` that leaves when it is flushed.
-    #[inline]
     pub(in crate::link) fn feed<E: Encode>(&mut self, encoder: &mut E, payload: &[u8]) -> Result<Enqueued> {
-        let room = encoder.room(payload.len());
-        if let Some(fed) = &mut self.fed
-            && fed.spare_len() >= room
-            && payload.len() < VECTORED_THRESHOLD
-            && self.ahead + fed.len() < self.outbox.high_water
-        {
-            let written = encoder.encode(payload, fed.spare())?;
-            fed.advance(written);
+        if self.feed_here(encoder, payload) {
             return Ok(Enqueued::Done);
         }
-        self.feed_anew(encoder, payload, room)
-    }
-
-    #[cold]
-    fn feed_anew<E: Encode>(&mut self, encoder: &mut E, payload: &[u8], room: usize) -> Result<Enqueued> {
         self.hand_over();
+        let room = encoder.room(payload.len());
         if payload.len() >= VECTORED_THRESHOLD {
-            return self.outbox.enqueue_parts(encoder, &[IoSlice::new(payload)], false);
+            return self.outbox.enqueue_parts(encoder, &[IoSlice::new(payload)], Leave::WhenFlushed);
         }
         let queue = self.outbox.queue.lock();
-        if !queue.admits(self.outbox.high_water)? {
+        if !queue.admits(self.outbox.high_water())? {
             return Ok(Enqueued::Full);
         }
-        self.ahead = queue.backlog();
+        let ahead = queue.backlog();
         drop(queue);
         let mut fed = block(room, &self.outbox.buffers)?;
         let written = encoder.encode(payload, fed.spare())?;
         fed.advance(written);
+        self.until = self.outbox.high_water().saturating_sub(ahead);
         self.fed = Some(fed);
         Ok(Enqueued::Done)
+    }
+
+    /// Puts one frame of `payload` to those that were fed; false when there is none yet, or no room, or something is to
+    /// be said about it.
+    #[inline(always)]
+    pub(in crate::link) fn feed_here<E: Encode>(&mut self, encoder: &mut E, payload: &[u8]) -> bool {
+        let Some(fed) = &mut self.fed else { return false };
+        let room = encoder.room(payload.len());
+        if payload.len() >= VECTORED_THRESHOLD || fed.spare_len() < room || fed.len() >= self.until {
+            return false;
+        }
+        match encoder.encode(payload, fed.spare()) {
+            Ok(written) => {
+                fed.advance(written);
+                true
+            }
+            Err(_) => false,
+        }
     }
 
     /// Queues what was fed where the others who may write see it.
@@ -126,9 +133,20 @@ impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
         &mut self,
         encoder: &mut E,
         payload: &[u8],
+        leave: Leave,
     ) -> Result<Enqueued> {
         self.hand_over();
-        self.outbox.enqueue(encoder, payload, true)
+        self.outbox.enqueue(encoder, payload, leave)
+    }
+
+    /// See [`Outbox::write_through`].
+    #[inline]
+    pub(in crate::link) fn write_through<E: Encode>(&mut self, encoder: &mut E, payload: &[u8]) -> Through {
+        // What was fed and lost is told of where more is done.
+        if self.fed.is_some() || self.lost {
+            return Through::No;
+        }
+        self.outbox.write_through(encoder, payload)
     }
 
     /// See [`Outbox::enqueue_parts`].
@@ -138,7 +156,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
         parts: &[IoSlice<'_>],
     ) -> Result<Enqueued> {
         self.hand_over();
-        self.outbox.enqueue_parts(encoder, parts, true)
+        self.outbox.enqueue_parts(encoder, parts, Leave::ByItself)
     }
 
     /// See [`Outbox::enqueue_frame`].
@@ -148,7 +166,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
         frame: &Frame,
     ) -> Result<Enqueued> {
         self.hand_over();
-        self.outbox.enqueue_frame(encoder, frame, true)
+        self.outbox.enqueue_frame(encoder, frame, Leave::ByItself)
     }
 
     /// See [`Outbox::poll_ready`].
@@ -176,8 +194,15 @@ impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
     }
 
     /// Tells, once, of frames that were fed and could not leave.
-    fn told_of_loss(&mut self) -> Result<()> {
-        if std::mem::take(&mut self.lost) { Err(self.outbox.queue.lock().refusal()) } else { Ok(()) }
+    #[inline]
+    pub(in crate::link) fn told_of_loss(&mut self) -> Result<()> {
+        if self.lost { self.tell_of_loss() } else { Ok(()) }
+    }
+
+    #[cold]
+    fn tell_of_loss(&mut self) -> Result<()> {
+        self.lost = false;
+        Err(self.outbox.queue.lock().refusal())
     }
 
     /// See [`Outbox::take_writer`].

@@ -10,9 +10,14 @@ use crate::{
     limits::WRITE_BLOCK_SIZE,
 };
 
+use super::writing::Writing;
+
 /// What waits to be written, and who waits for that.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct Queue<W> {
+    /// The writer and what is on its way into it. It is the token of those who may write: whoever takes it out drives,
+    /// and puts it back; so it needs no lock of its own.
+    pub(super) writing: Option<Box<Writing<W>>>,
     /// Frames and full blocks, in order, all of them before `tail`.
     pub(super) segments: VecDeque<Frame>,
     /// The block that small frames are gathered in.
@@ -21,10 +26,8 @@ pub(super) struct Queue {
     pub(super) queued: usize,
     /// Bytes taken out of the queue and not yet written.
     pub(super) in_flight: usize,
-    /// Bytes written since the start.
-    pub(super) written: u64,
-    /// Somebody holds `writing`.
-    pub(super) driving: bool,
+    /// Writes that took bytes, since the start.
+    pub(super) writes: u64,
     /// A frame is on its way straight from the caller's memory, and its rest is not queued yet: nothing may come between.
     pub(super) direct: bool,
     /// The writer said Pending and has the flusher's waker.
@@ -35,6 +38,8 @@ pub(super) struct Queue {
     pub(super) dirty: bool,
     /// The flusher was told of the frames that are queued.
     pub(super) armed: bool,
+    /// A block was written and flushed since the last drain: more of the kind may follow.
+    pub(super) warm: bool,
     pub(super) phase: Phase,
     /// The peer has ended the stream, as far as the receiver has seen.
     pub(super) peer_ended: bool,
@@ -101,26 +106,37 @@ impl FlusherState {
 }
 
 /// Who asks for a drain.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum By {
+#[derive(Debug, Clone, Copy)]
+pub(super) enum By<'a> {
     Half,
     Flusher,
+    /// A task that comes back by itself, where no runtime has a flusher.
+    Caller(&'a Waker),
+    /// Whoever goes last: nobody comes back for what does not go at once.
+    Last,
 }
 
-impl Queue {
-    pub(super) fn new() -> Self {
+impl By<'_> {
+    pub(super) fn is_half(self) -> bool {
+        matches!(self, Self::Half)
+    }
+}
+
+impl<W> Queue<W> {
+    pub(super) fn new(writer: W) -> Self {
         Self {
+            writing: Some(Box::new(Writing::new(Some(writer)))),
             segments: VecDeque::new(),
             tail: None,
             queued: 0,
             in_flight: 0,
-            written: 0,
-            driving: false,
+            writes: 0,
             direct: false,
             blocked: false,
             missed: false,
             dirty: false,
             armed: false,
+            warm: false,
             phase: Phase::Open,
             peer_ended: false,
             lost: false,
@@ -136,8 +152,13 @@ impl Queue {
         self.queued + self.in_flight
     }
 
+    /// Whether somebody is writing.
+    pub(super) fn is_driven(&self) -> bool {
+        self.writing.is_none()
+    }
+
     pub(super) fn is_idle(&self) -> bool {
-        self.backlog() == 0 && !self.driving && !self.dirty && self.reply.is_none()
+        self.backlog() == 0 && !self.is_driven() && !self.dirty && self.reply.is_none()
     }
 
     /// Whether all that is to be done is to write what the tail holds, if anything, and to flush.
@@ -173,14 +194,37 @@ impl Queue {
         }
     }
 
-    /// Whether a drain may start now and has something to do.
-    pub(super) fn may_drive(&self, by: By) -> bool {
-        let has_waker = match by {
-            By::Half => matches!(self.flusher, FlusherState::Running(_)),
-            By::Flusher => true,
+    /// The token, if a drain may start now. It goes back by [`stop`](Self::stop).
+    #[inline]
+    pub(super) fn start(&mut self, by: By<'_>) -> Option<Box<Writing<W>>> {
+        match &self.flusher {
+            FlusherState::Running(_) => {}
+            FlusherState::None | FlusherState::Starting if by.is_half() => return None,
+            FlusherState::None | FlusherState::Starting => {}
+        }
+        if (self.blocked && by.is_half()) || matches!(self.phase, Phase::Failed(_) | Phase::Closed) {
+            return None;
+        }
+        let mut writing = self.writing.take()?;
+        let waker = match (by, &self.flusher) {
+            (By::Caller(waker), _) | (_, FlusherState::Running(waker)) => Some(waker),
+            (By::Last, _) if writing.waker.is_none() => Some(Waker::noop()),
+            _ => None,
         };
-        let allowed = has_waker && !self.driving && (!self.blocked || by == By::Flusher);
-        allowed && !matches!(self.phase, Phase::Failed(_) | Phase::Closed)
+        if let Some(waker) = waker
+            && writing.waker.as_ref().is_none_or(|old| !old.will_wake(waker))
+        {
+            writing.waker = Some(waker.clone());
+        }
+        self.missed = false;
+        Some(writing)
+    }
+
+    /// Gives the token back.
+    #[inline]
+    pub(super) fn stop(&mut self, mut writing: Box<Writing<W>>) {
+        self.writes += u64::from(std::mem::take(&mut writing.writes));
+        self.writing = Some(writing);
     }
 
     /// The tail block with at least `size` bytes of room.
@@ -267,14 +311,13 @@ impl Queue {
 
     pub(super) fn settle(&mut self, written: usize) {
         self.in_flight = self.in_flight.saturating_sub(written);
-        self.written += written as u64;
     }
 
     /// The writer is full. Returns the flusher, whose waker it has, when that has to look again: it missed a wake-up
     /// while a half was driving, or has a deadline to keep.
-    pub(super) fn block(&mut self, by: By, deadline: bool) -> Wakers {
+    pub(super) fn block(&mut self, by: By<'_>, deadline: bool) -> Wakers {
         self.blocked = true;
-        if by == By::Half
+        if by.is_half()
             && (std::mem::take(&mut self.missed) || deadline)
             && let FlusherState::Running(waker) = &self.flusher
         {

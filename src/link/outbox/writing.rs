@@ -18,16 +18,17 @@ const MAX_SLICES: usize = 16;
 /// Room for so many segments stays with an idle link.
 const KEPT_SLOTS: usize = 32;
 
-/// The writer and what is on its way into it. Locked by the holder of the `driving` token.
+/// The writer and what is on its way into it. Whoever has it out of the [`Queue`] may write.
 #[derive(Debug)]
 pub(super) struct Writing<W> {
     pub(super) writer: Option<W>,
     pub(super) current: Option<Frame>,
     /// Bytes of `current` that are written.
-    pub(super) offset: usize,
+    offset: u32,
+    /// Writes that took bytes, not yet counted in the queue.
+    pub(super) writes: u32,
     pub(super) more: VecDeque<Frame>,
     pub(super) waker: Option<Waker>,
-    pub(super) writes: u64,
 }
 
 pub(super) enum Stepped {
@@ -37,21 +38,28 @@ pub(super) enum Stepped {
 }
 
 impl<W> Writing<W> {
+    /// Takes out what is left of the frame that is being written.
+    pub(super) fn take_current(&mut self) -> Option<Frame> {
+        let mut frame = self.current.take()?;
+        frame.advance(std::mem::take(&mut self.offset) as usize);
+        Some(frame)
+    }
+
     /// Forgets what is on its way.
     pub(super) fn clear(&mut self) {
         self.current = None;
         self.offset = 0;
         self.more = VecDeque::new();
     }
+
+    pub(super) fn new(writer: Option<W>) -> Self {
+        Self { writer, current: None, offset: 0, writes: 0, more: VecDeque::new(), waker: None }
+    }
 }
 
 impl<W: AsyncWrite + Unpin> Writing<W> {
-    pub(super) fn new(writer: W) -> Self {
-        Self { writer: Some(writer), current: None, offset: 0, more: VecDeque::new(), waker: None, writes: 0 }
-    }
-
     /// Moves everything from the queue here.
-    pub(super) fn take_from(&mut self, queue: &mut Queue) {
+    pub(super) fn take_from(&mut self, queue: &mut Queue<W>) {
         if queue.queued == 0 {
             if self.current.is_none() {
                 // Nothing is on its way: an idle link holds no write buffer, nor the room of a burst.
@@ -94,7 +102,7 @@ impl<W: AsyncWrite + Unpin> Writing<W> {
                 Poll::Ready(Ok(Stepped::Flushed))
             };
         };
-        let first = current.get(self.offset..).unwrap_or_default();
+        let first = current.get(self.offset as usize..).unwrap_or_default();
         let count = if self.more.is_empty() {
             ready!(writer.poll_write(cx, first))?
         } else {
@@ -133,7 +141,7 @@ impl<W: AsyncWrite + Unpin> Writing<W> {
                 Poll::Ready(taken) => taken.map(Some)?,
                 Poll::Pending => None,
             };
-            self.writes += u64::from(taken.is_some());
+            self.writes += u32::from(taken.is_some());
             written = taken.unwrap_or(0);
             block.consume(written);
             if written < len {
@@ -147,10 +155,17 @@ impl<W: AsyncWrite + Unpin> Writing<W> {
 
     /// Drops written bytes from the front.
     fn advance(&mut self, mut count: usize) {
-        while let Some(current) = &self.current {
-            let left = current.len() - self.offset;
+        while let Some(current) = &mut self.current {
+            let done = self.offset as usize;
+            let left = current.len() - done;
             if count < left {
-                self.offset += count;
+                match u32::try_from(done + count) {
+                    Ok(offset) => self.offset = offset,
+                    Err(_) => {
+                        current.advance(done + count);
+                        self.offset = 0;
+                    }
+                }
                 return;
             }
             count -= left;
@@ -165,9 +180,13 @@ impl<W: AsyncWrite + Unpin> Writing<W> {
         let (Some(writer), Some(waker)) = (&mut self.writer, &self.waker) else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        let slices = [IoSlice::new(head), IoSlice::new(part)];
-        let slices = if head.is_empty() { slices.get(1..).unwrap_or_default() } else { &slices };
-        match Pin::new(writer).poll_write_vectored(&mut Context::from_waker(waker), slices) {
+        let cx = &mut Context::from_waker(waker);
+        let written = if head.is_empty() {
+            Pin::new(writer).poll_write(cx, part)
+        } else {
+            Pin::new(writer).poll_write_vectored(cx, &[IoSlice::new(head), IoSlice::new(part)])
+        };
+        match written {
             Poll::Ready(Ok(0)) => Err(io::ErrorKind::WriteZero.into()),
             Poll::Ready(written) => {
                 self.writes += 1;
@@ -177,27 +196,63 @@ impl<W: AsyncWrite + Unpin> Writing<W> {
         }
     }
 
+    /// Writes `bytes`, before which nothing is on its way, as far as the kernel takes them at once.
+    pub(super) fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            match self.write_alone(&[], bytes.get(taken..).unwrap_or_default())? {
+                0 => break,
+                count => taken += count,
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Flushes the writer; whether it is done.
+    #[inline]
+    pub(super) fn poll_flushed(&mut self) -> io::Result<bool> {
+        let (Some(writer), Some(waker)) = (&mut self.writer, &self.waker) else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        Ok(matches!(Pin::new(writer).poll_flush(&mut Context::from_waker(waker))?, Poll::Ready(())))
+    }
+
     /// Writes what is on its way and then `head`, `parts`, `tail`, as far as the kernel takes them. Returns how many
     /// bytes of what was on its way, and how many of the frame were written; what is left of the former stays.
+    #[inline]
     pub(super) fn write_with(
         &mut self,
         head: &[u8],
         parts: &[IoSlice<'_>],
         tail: &[u8],
     ) -> io::Result<(usize, usize)> {
-        let total = head.len() + parts.iter().map(|part| part.len()).sum::<usize>() + tail.len();
-        let (mut settled, mut own) = (0, 0);
+        let mut own = 0;
         if let (None, [part], []) = (&self.current, parts, tail) {
             own = self.write_alone(head, part)?;
-            if own == total || own == 0 {
+            if own == head.len() + part.len() || own == 0 {
                 return Ok((0, own));
             }
         }
-        while own < total {
+        self.write_more(head, parts, tail, own)
+    }
+
+    /// As [`write_with`](Self::write_with), for a frame of which `own` bytes are written already, and counted in the
+    /// answer.
+    #[inline(never)]
+    fn write_more(
+        &mut self,
+        head: &[u8],
+        parts: &[IoSlice<'_>],
+        tail: &[u8],
+        mut own: usize,
+    ) -> io::Result<(usize, usize)> {
+        let total = head.len() + parts.iter().map(|part| part.len()).sum::<usize>() + tail.len();
+        let mut settled = 0;
+        while own < total || (total == 0 && self.current.is_some()) {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let mut used = 0;
             let mut skip = own;
-            let ahead = self.current.iter().map(|f| f.get(self.offset..).unwrap_or_default());
+            let ahead = self.current.iter().map(|f| f.get(self.offset as usize..).unwrap_or_default());
             let ahead = ahead.chain(self.more.iter().map(|f| &**f));
             let frame = std::iter::once(head).chain(parts.iter().map(|part| &**part)).chain([tail]);
             let frame = frame.map(|piece| {
@@ -222,7 +277,7 @@ impl<W: AsyncWrite + Unpin> Writing<W> {
             }
             let ahead = match &self.current {
                 Some(current) => {
-                    current.len() - self.offset + self.more.iter().map(|f| f.len()).sum::<usize>()
+                    current.len() - self.offset as usize + self.more.iter().map(|f| f.len()).sum::<usize>()
                 }
                 None => 0,
             };

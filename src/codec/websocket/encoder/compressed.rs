@@ -13,6 +13,7 @@ impl WebSocketEncoder {
             Role::Server => (params.server_max_window_bits, params.server_no_context_takeover),
         };
         self.deflater = Some(Box::new(Deflater::new(bits, !fresh)));
+        self.look_again();
     }
 
     pub(in crate::codec::websocket) fn set_deflate_level(&mut self, level: u32) {

@@ -1,0 +1,163 @@
+//! `send_flushed` and masked writes: what a writer that takes little at a time is given is what was sent, whole and in
+//! order, and has left when the call says so.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![cfg(all(feature = "link", feature = "websocket"))]
+
+#[path = "support/script.rs"]
+mod script;
+#[path = "support/step.rs"]
+mod step;
+
+use std::time::Duration;
+
+use framewire::{
+    Error, Link,
+    codec::{Codec, Decode, Kind, LengthPrefix, Step, WebSocket},
+    error::End,
+};
+use script::{Act, Log, ScriptedReader, ScriptedWriter};
+use step::dropped_after;
+use tokio::time::timeout;
+
+const LONG: Duration = Duration::from_secs(20);
+
+const SIZES: [usize; 12] =
+    [0, 1, 100, 4_095, 4_096, 5_000, 16_384, 65_530, 65_536, 100_000, 200_001, 300_000];
+
+/// How little a writer takes.
+const SCRIPTS: [&[Act]; 5] = [
+    &[],
+    &[Act::Take(1 << 15)],
+    &[Act::Take(3), Act::Pending, Act::Take(7_001), Act::Take(70_000)],
+    &[Act::Pending],
+    &[Act::Take(13), Act::Take(65_536), Act::Later, Act::Take(1)],
+];
+
+fn silent() -> ScriptedReader {
+    ScriptedReader::new([], []).after(Act::Never)
+}
+
+fn payload(size: usize) -> Vec<u8> {
+    (0..size).map(|at| (at * 31 + size) as u8).collect()
+}
+
+/// What the other end makes of `bytes`.
+fn received(mut decoder: impl Decode, mut bytes: Vec<u8>) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        match decoder.decode(&mut bytes[at..]).unwrap() {
+            Step::Frame { payload, consumed } => {
+                all.push(bytes[at..][payload].to_vec());
+                at += consumed;
+            }
+            step => panic!("{step:?} at {at}"),
+        }
+    }
+    all
+}
+
+/// Sends messages of all sizes, each by the way that `how` says for its place.
+async fn check<C: Codec>(codec: C, other: impl Decode, script: &[Act], how: fn(usize) -> usize) {
+    // A script of nothing but refusals would never end.
+    let acts = script.iter().copied().chain((script == [Act::Pending]).then_some(Act::Take(50_000)));
+    let (writer, log) = ScriptedWriter::new(acts);
+    let mut link = Link::pair(codec, silent(), writer);
+    let mut sent = Vec::new();
+    for (place, size) in SIZES.into_iter().cycle().take(40).enumerate() {
+        let payload = payload(size);
+        match how(place) {
+            0 => link.send(&payload).await.unwrap(),
+            1 => link.feed(&payload).await.unwrap(),
+            _ => {
+                timeout(LONG, link.send_flushed(&payload)).await.expect("stuck").unwrap();
+                let log = log.get();
+                assert_eq!(log.flushed, log.bytes.len(), "all has left at {place}");
+            }
+        }
+        sent.push(payload);
+    }
+    timeout(LONG, link.flush()).await.expect("stuck").unwrap();
+    let received = received(other, log.bytes());
+    assert_eq!(received.len(), sent.len());
+    for (place, (received, sent)) in received.iter().zip(&sent).enumerate() {
+        assert!(received == sent, "message {place} of {} bytes", sent.len());
+    }
+    assert_eq!(link.counters().frames_sent, sent.len() as u64);
+}
+
+#[tokio::test]
+async fn all_arrives_whole_and_in_order_however_it_is_sent() {
+    for script in SCRIPTS {
+        for how in [|_| 2, |place| place % 3, |place| (place / 2) % 3, |_| 1, |_| 0] {
+            check(LengthPrefix::new(), LengthPrefix::new(), script, how).await;
+            let [client, server] =
+                [WebSocket::client(), WebSocket::server()].map(|codec| codec.send_as(Kind::Binary));
+            check(client, WebSocket::server(), script, how).await;
+            check(server, WebSocket::client(), script, how).await;
+        }
+    }
+}
+
+fn client() -> WebSocket {
+    WebSocket::client().send_as(Kind::Binary)
+}
+
+/// Dropped while it waits, a message leaves all the same, once.
+#[tokio::test]
+async fn a_dropped_call_leaves_a_whole_message() {
+    for size in [10, 5_000, 100_000] {
+        for polls in 1..4 {
+            let (writer, log) = ScriptedWriter::new([Act::Take(5), Act::Later, Act::Take(4_000), Act::Later]);
+            let mut link = Link::pair(client(), silent(), writer);
+            timeout(LONG, link.send_flushed(b"first")).await.unwrap().unwrap();
+            let told = timeout(LONG, dropped_after(polls, link.send_flushed(&payload(size)))).await.unwrap();
+            assert!(told.is_none_or(|told| told.is_ok()));
+            timeout(LONG, link.send_flushed(b"last")).await.unwrap().unwrap();
+            let received = received(WebSocket::server(), log.bytes());
+            assert_eq!(received, [b"first".to_vec(), payload(size), b"last".to_vec()], "{size} {polls}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_failed_writer_is_told_of() {
+    for size in [10, 5_000, 100_000] {
+        let (writer, _log) = ScriptedWriter::new([]);
+        let mut link =
+            Link::pair(client(), silent(), writer.limit(60, Act::Fail(std::io::ErrorKind::BrokenPipe)));
+        link.send_flushed(b"fits").await.unwrap();
+        for _ in 0..2 {
+            let mut told = Ok(());
+            while told.is_ok() {
+                told = timeout(LONG, link.send_flushed(&payload(size))).await.unwrap();
+            }
+            assert!(matches!(told, Err(Error::Ended(End::Reset))), "{told:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_leaves_an_error_behind() {
+    let (writer, _log) = ScriptedWriter::new([]);
+    let mut link = Link::pair(client(), silent(), writer.limit(60, Act::Panic));
+    link.send_flushed(b"fits").await.unwrap();
+    let panicked = std::panic::AssertUnwindSafe(async {
+        loop {
+            link.send_flushed(&[b'x'; 40]).await.unwrap();
+        }
+    });
+    assert!(futures::FutureExt::catch_unwind(panicked).await.is_err());
+    assert!(timeout(LONG, link.send_flushed(b"more")).await.unwrap().is_err());
+    assert!(timeout(LONG, link.close()).await.unwrap().is_err());
+}
+
+/// Frames fed before leave before, in the same flush.
+#[tokio::test]
+async fn what_was_fed_leaves_first() {
+    let (writer, log): (_, Log) = ScriptedWriter::new([]);
+    let mut link = Link::pair(client(), silent(), writer);
+    link.feed(b"one").await.unwrap();
+    link.send_flushed(b"two").await.unwrap();
+    assert_eq!(received(WebSocket::server(), log.bytes()), [b"one".to_vec(), b"two".to_vec()]);
+}
