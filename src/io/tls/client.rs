@@ -65,6 +65,13 @@ impl TlsClientConfig {
         }
     }
 
+    /// Takes servers, too, that do not answer the offer of application protocols.
+    #[cfg(feature = "http")]
+    pub(crate) fn any_alpn(mut self) -> Self {
+        self.agreement.alpn = false;
+        self
+    }
+
     /// Makes a TCP connection to `host` a TLS one.
     ///
     /// # Errors

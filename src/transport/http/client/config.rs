@@ -147,8 +147,8 @@ impl HttpClientBuilder {
     }
 
     /// How `https` is made safe. Default: the system's authorities, TLS 1.3. HTTP/2 is spoken when the settings offer `h2`
-    /// and the server takes it: offer `h2` and `http/1.1`, and do not
-    /// [require](crate::io::tls::TlsClientBuilder::require_alpn) an answer, as many servers give none.
+    /// and the server takes it, HTTP/1.1 otherwise, also when the server answers no offer, whatever the settings
+    /// [require](crate::io::tls::TlsClientBuilder::require_alpn).
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: TlsClientConfig) -> Self {
         self.config.tls = Some(tls);

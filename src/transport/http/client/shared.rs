@@ -22,6 +22,8 @@ use super::{
     session::Session,
     signal::Signal,
 };
+#[cfg(feature = "tls")]
+use crate::io::tls::TlsClientConfig;
 use crate::{
     Frame,
     endpoint::Url,
@@ -77,7 +79,7 @@ impl Shared {
         let counters = Arc::new(Counters::default());
         #[cfg(feature = "tls")]
         if config.tls.is_none() && url.scheme() == "https" {
-            let tls = crate::io::tls::TlsClientConfig::builder().alpn(["h2", "http/1.1"]).require_alpn(false);
+            let tls = TlsClientConfig::builder().alpn(["h2", "http/1.1"]);
             config.tls =
                 Some(tls.build().map_err(|error| HttpClientError::Tls { reason: error.to_string() })?);
         }
@@ -87,7 +89,8 @@ impl Shared {
             url.place.clone(),
             config.tcp.clone(),
             #[cfg(feature = "tls")]
-            config.tls.take(),
+            // Many servers answer no offer; they speak HTTP/1.1.
+            config.tls.take().map(TlsClientConfig::any_alpn),
             Arc::clone(&counters),
         );
         Ok(Arc::new(Self {
