@@ -184,10 +184,10 @@ async fn a_cut_stream_is_resumed_behind_its_last_event() {
     let mut post = server.next().await;
     post.stream(&[]).await;
     post.chunk("id: one/0\nretry: 30\ndata:\n\n").await;
-    post.end().await;
     let asked = std::time::Instant::now();
+    post.end().await;
     let mut get = server.next_of("GET").await;
-    assert!(asked.elapsed() >= Duration::from_millis(25), "retry was not obeyed: {:?}", asked.elapsed());
+    assert!(asked.elapsed() >= Duration::from_millis(30), "retry was not obeyed: {:?}", asked.elapsed());
     assert_eq!(get.header("last-event-id"), Some("one/0"));
     assert_eq!(get.header("mcp-session-id"), Some("s-1"));
     get.stream(&[]).await;
@@ -375,7 +375,7 @@ async fn answers_over_the_limit_are_errors() {
 #[tokio::test]
 async fn a_server_that_says_nothing_is_given_up() {
     let mut server = Server::start().await;
-    let mut client = session(&mut server, quick().response_timeout(Duration::from_millis(200))).await;
+    let mut client = session(&mut server, quick().response_timeout(Duration::from_millis(1500))).await;
     client.send(call(1).as_bytes()).await.unwrap();
     let silent = server.next().await;
     let error = receive_json(&mut client).await;
@@ -507,6 +507,37 @@ async fn a_stateless_message_says_in_its_head_what_it_is() {
     post.cut();
     assert_eq!(receive_json(&mut client).await["error"]["code"], -32000);
     assert_eq!(client.stats().renewals, 0);
+}
+
+#[tokio::test]
+async fn headers_that_only_the_schema_tells_are_looked_up_when_they_are_missed() {
+    let mut server = Server::start().await;
+    let mut client = client(&server, quick()).await;
+    let call = stateless(1, "tools/call", r#""name":"t","arguments":{"region":"eu"},"#);
+    let refusal =
+        r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32020,"message":"Mcp-Param-Region is missing"}}"#;
+    client.send(call.as_bytes()).await.unwrap();
+    server.next().await.respond("400 Bad Request", &[], refusal).await;
+    for (cursor, result) in [
+        (None, r#"{"tools":[],"nextCursor":"2"}"#),
+        (
+            Some("2"),
+            r#"{"tools":[{"name":"t","inputSchema":{"properties":{"region":{"type":"string","x-mcp-header":"Region"}}}}]}"#,
+        ),
+    ] {
+        let list = server.next().await;
+        assert_eq!(list.header("mcp-method"), Some("tools/list"));
+        let request: Value = serde_json::from_str(list.text()).unwrap();
+        assert_eq!(request["params"]["cursor"].as_str(), cursor, "{request}");
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#, request["id"]);
+        list.json(answer).await;
+    }
+    let again = server.next().await;
+    assert_eq!((again.text(), again.header("mcp-param-region")), (&*call, Some("eu")));
+    // Once.
+    again.respond("400 Bad Request", &[], refusal).await;
+    assert_eq!(receive(&mut client).await, refusal);
+    assert!(server.is_quiet().await);
 }
 
 #[tokio::test]

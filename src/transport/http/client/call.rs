@@ -23,7 +23,7 @@ use super::{
     signal::Signal,
 };
 use crate::{
-    json::{Envelope, Kind},
+    json::{Envelope, Kind, member},
     limits::{HTTP_ACCEPT_TIMEOUT, HTTP_MAX_REFUSAL, HTTP_MAX_REPEATS, HTTP_STREAM_GRACE},
 };
 
@@ -41,6 +41,8 @@ pub(super) struct Call {
     pub(super) settled: Signal,
     generation: AtomicU64,
     session_id: Mutex<Option<HeaderValue>>,
+    /// Where the list goes on that it has asked for.
+    next: Mutex<Option<Bytes>>,
     /// Counts as under way.
     counted: AtomicBool,
     /// Holds back what is behind it.
@@ -77,6 +79,7 @@ impl Call {
             settled: Signal::default(),
             generation: AtomicU64::new(0),
             session_id: Mutex::default(),
+            next: Mutex::default(),
             counted: AtomicBool::new(counted),
             barrier: AtomicBool::new(barrier),
             message,
@@ -128,6 +131,14 @@ impl Call {
 
     pub(super) fn session_id(&self) -> Option<HeaderValue> {
         lock(&self.session_id).clone()
+    }
+
+    pub(super) fn note(&self, next: Option<Bytes>) {
+        *lock(&self.next) = next;
+    }
+
+    pub(super) fn noted(&self) -> Option<Bytes> {
+        lock(&self.next).take()
     }
 
     /// It no longer counts as under way.
@@ -217,6 +228,7 @@ enum Verdict {
 struct Tried {
     repeats: u32,
     renewed: bool,
+    listed: bool,
     /// A connection was found dead before anything was written on it.
     unsent: u32,
 }
@@ -333,6 +345,13 @@ impl Shared {
             });
         }
         let is_answer = self.is_answer(call, &body);
+        if is_answer && !tried.listed && misses_headers(message, &body) {
+            tried.listed = true;
+            // It was not carried out. If the list does not help, what the server has said is the answer.
+            if Box::pin(self.list_tools(message)).await.is_ok() {
+                return Ok(Verdict::Again);
+            }
+        }
         if message.role == Role::Initialize && !self.session().legacy {
             // A server of 2024-11-05 knows no POST there. One that refuses with reasons of its own is none, unless it is
             // the method that it refuses. When it is neither, what it said first counts.
@@ -437,6 +456,13 @@ impl Shared {
         }
         Ok(if many.is_empty() { one } else { many.into() })
     }
+}
+
+/// Whether a refusal says that headers are missing which only the tool's schema tells (-32020, revision 2026-07-28).
+fn misses_headers(message: &Message, body: &[u8]) -> bool {
+    let calls = message.stateless.as_ref().is_some_and(|own| own.method() == b"tools/call");
+    let code = || Envelope::peek(body).ok()?.error().and_then(|error| member(error, "code").ok().flatten());
+    calls && code().is_some_and(|code| code == b"-32020")
 }
 
 /// A header as text that can be shown.

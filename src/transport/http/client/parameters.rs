@@ -1,11 +1,12 @@
 //! Arguments of tools that go into headers, too: which, the tools' schemas say by `x-mcp-header` (revision 2026-07-28).
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use memchr::memmem;
 
-use super::stateless;
+use super::{call::Call, error::HttpClientError, message::Message, shared::Shared, stateless};
 use crate::{
     Frame,
     json::{Envelope, JsonParser, RawString, Value, member},
@@ -51,16 +52,18 @@ type Declared = Result<Vec<Declaration>, Undeclarable>;
 struct Undeclarable(&'static str);
 
 impl Tools {
-    /// Takes in the result of a `tools/list`.
-    pub(super) fn learn(&mut self, result: &[u8]) {
+    /// Takes in the result of a `tools/list`. Returns where the list goes on.
+    pub(super) fn learn(&mut self, result: &[u8]) -> Option<Bytes> {
+        let next = member(result, "nextCursor").ok().flatten();
+        let next = next.filter(|cursor| cursor.first() == Some(&b'"')).map(Bytes::copy_from_slice);
         // Few servers declare any: no other list is parsed.
         if self.by_name.is_empty() && memmem::find(result, b"x-mcp-header").is_none() {
-            return;
+            return next;
         }
         let mut parser = JsonParser::new();
         let mut frame = Frame::copy_from_slice(result);
-        let Ok(document) = parser.parse_in_place(&mut frame) else { return };
-        let Some(tools) = document.value().get("tools") else { return };
+        let Ok(document) = parser.parse_in_place(&mut frame) else { return next };
+        let Some(tools) = document.value().get("tools") else { return next };
         for tool in tools.elements() {
             let Some(name) = tool.get("name").and_then(Value::as_str) else { continue };
             let mut found = Vec::new();
@@ -74,6 +77,7 @@ impl Tools {
                 self.by_name.insert(name.to_owned(), found);
             }
         }
+        next
     }
 
     /// Puts the headers of a `tools/call` to the others. An argument that is absent or null, or not of the type that was
@@ -109,6 +113,42 @@ impl Tools {
             (_, Err(Undeclarable(reason))) => Some(reason),
             _ => None,
         }
+    }
+}
+
+/// Pages of a list of tools that are asked for.
+const MAX_PAGES: usize = 16;
+
+/// Id of a request that the transport makes for itself. No client's: they are numbers or of a client's own making.
+const OWN_ID: &str = "\"framewire tools\"";
+
+impl Shared {
+    /// Asks for the list of tools on behalf of a call whose headers the server has missed.
+    pub(super) async fn list_tools(self: &Arc<Self>, message: &Message) -> Result<(), HttpClientError> {
+        let bad = |reason: &str| HttpClientError::BadAnswer { reason: reason.into() };
+        let envelope = Envelope::peek(&message.bytes).map_err(|error| bad(&error.to_string()))?;
+        let Ok(Some(meta)) = envelope.meta() else { return Err(bad("there is no _meta")) };
+        let mut next: Option<Bytes> = None;
+        for _ in 0..MAX_PAGES {
+            let mut request =
+                format!(r#"{{"jsonrpc":"2.0","id":{OWN_ID},"method":"tools/list","params":{{"_meta":"#)
+                    .into_bytes();
+            request.extend_from_slice(meta);
+            if let Some(cursor) = &next {
+                request.extend_from_slice(b",\"cursor\":");
+                request.extend_from_slice(cursor);
+            }
+            request.extend_from_slice(b"}}");
+            let list = Message::new(request.into()).map_err(|error| bad(&error.to_string()))?;
+            // Found by the stream it comes on alone: it is not entered with those of the client.
+            let call = Call::quiet(list);
+            self.ask(&call).await?;
+            next = call.noted();
+            if next.is_none() {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 }
 

@@ -352,7 +352,8 @@ impl Shared {
         if call.message.stateless.as_ref().is_some_and(|own| own.method() == b"tools/list")
             && let Some(result) = envelope.result()
         {
-            self.tools().learn(result);
+            let next = self.tools().learn(result);
+            call.note(next);
         }
         if call.is_settled() {
             call.release(self);
