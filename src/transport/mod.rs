@@ -12,6 +12,7 @@
 //! | [`UnixTransport`] | length prefix (any) | [`UnixReader`](crate::io::unix::UnixReader) / [`UnixWriter`](crate::io::unix::UnixWriter) |
 //! | [`WebSocketTransport`] | WebSocket | [`SocketReader`](crate::io::socket::SocketReader) / [`SocketWriter`](crate::io::socket::SocketWriter) (any), after the handshake |
 //! | [`MemoryTransport`] | whole | a pair of queues in memory |
+//! | `http::client::HttpClientTransport` (feature `http`) | server-sent events, and whole bodies | requests and answers of HTTP on TCP, TLS or a Unix socket |
 //! | any other | any [`Codec`](crate::codec::Codec) | any `AsyncRead` / `AsyncWrite`, by [`Link::pair`](crate::Link::pair) |
 //!
 //! Each is a type alias of [`Link`](crate::Link) with constructors, so all that a link can do, every transport can.
