@@ -6,7 +6,7 @@ use clap::Args;
 use framewire::{
     endpoint::{Endpoint, Size},
     io::proxy::Proxy,
-    transport::{PollTransport, Transport},
+    transport::{PollTransport, Revision, Transport},
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
@@ -22,7 +22,8 @@ use super::{
 
 /// Ask an endpoint whether it answers, who it is and how fast
 ///
-/// Connects, initializes, pings, and prints percentiles of the round trips. Exit code 4 if there is no proper answer.
+/// Connects, initializes (or, of a stateless server that has no initialize, asks what it is), counts the tools, pings, and
+/// prints percentiles of the round trips. Exit code 4 if there is no proper answer.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -79,6 +80,11 @@ struct Found {
     name: String,
     version: String,
     protocol: String,
+    stateless: bool,
+    /// Their names.
+    capabilities: Vec<String>,
+    /// `None` when the server has none or does not say.
+    tools: Option<usize>,
     connect: Duration,
     initialize: Duration,
     /// Round trips, sorted.
@@ -86,7 +92,7 @@ struct Found {
 }
 
 async fn probe(endpoint: &Endpoint, arguments: &Arguments) -> Result<Found, Failure> {
-    let no_answer = |text: String| Failure::Connect(format!("{endpoint}: {text}"));
+    let no_answer = |trouble: Trouble| Failure::Connect(format!("{endpoint}: {}", trouble.text));
     let start = Instant::now();
     let outgoing = Outgoing {
         max: arguments.max_message_size.0,
@@ -96,32 +102,63 @@ async fn probe(endpoint: &Endpoint, arguments: &Arguments) -> Result<Found, Fail
     };
     let mut opened = open::connect(endpoint, &outgoing, 1).await?;
     let connect = start.elapsed();
-    let mut asked = Asked { link: &mut opened.link, timeout: arguments.timeout, id: 0 };
+    let mut asked = Asked { link: &mut opened.link, timeout: arguments.timeout, id: 0, meta: Value::Null };
     let start = Instant::now();
+    let who = json!({ "name": "framewire-probe", "version": env!("CARGO_PKG_VERSION") });
     let hello = json!({
-        "protocolVersion": "2025-11-25",
+        "protocolVersion": Revision::LATEST_WITH_SESSIONS.as_str(),
         "capabilities": {},
-        "clientInfo": { "name": "framewire-probe", "version": env!("CARGO_PKG_VERSION") },
+        "clientInfo": who,
     });
-    let hello = asked.ask("initialize", &hello).await.map_err(no_answer)?;
+    let stateless = Revision::R2026_07_28.as_str();
+    let (hello, is_stateless) = match asked.ask("initialize", &hello).await {
+        Ok(hello) => (hello, false),
+        Err(refused @ Trouble { refused: true, .. }) => {
+            asked.meta = json!({
+                "io.modelcontextprotocol/protocolVersion": stateless,
+                "io.modelcontextprotocol/clientInfo": who,
+                "io.modelcontextprotocol/clientCapabilities": {},
+            });
+            // What it says to that is of interest only when it is an answer.
+            let hello = asked.ask(DISCOVER, &Value::Null).await.map_err(|_| no_answer(refused))?;
+            (hello, true)
+        }
+        Err(trouble) => return Err(no_answer(trouble)),
+    };
     let initialize = start.elapsed();
-    let shown = |path| match hello.pointer(path) {
+    let shown = |value: Option<&Value>| match value {
         Some(Value::String(text)) => log::preview(text.as_bytes(), 80),
         _ => "?".to_owned(),
     };
+    let info = hello
+        .get("serverInfo")
+        .or_else(|| hello.get("_meta").and_then(|meta| meta.get("io.modelcontextprotocol/serverInfo")));
+    let part = |name| shown(info.and_then(|info| info.get(name)));
+    let capabilities = hello.get("capabilities").and_then(Value::as_object);
     let mut found = Found {
         endpoint: endpoint.to_string(),
-        name: shown("/serverInfo/name"),
-        version: shown("/serverInfo/version"),
-        protocol: shown("/protocolVersion"),
+        name: part("name"),
+        version: part("version"),
+        protocol: if is_stateless { stateless.to_owned() } else { shown(hello.get("protocolVersion")) },
+        stateless: is_stateless,
+        capabilities: capabilities
+            .map(|names| names.keys().take(MAX_SHOWN).map(|name| log::preview(name.as_bytes(), 80)).collect())
+            .unwrap_or_default(),
+        tools: None,
         connect,
         initialize,
         pings: Vec::new(),
     };
-    asked.tell("notifications/initialized").await.map_err(no_answer)?;
+    if !is_stateless {
+        asked.tell("notifications/initialized").await.map_err(no_answer)?;
+    }
+    if capabilities.is_some_and(|names| names.contains_key("tools")) {
+        found.tools = asked.tools().await;
+    }
+    let ping = if is_stateless { DISCOVER } else { "ping" };
     for _ in 0..arguments.count {
         let start = Instant::now();
-        asked.ask("ping", &Value::Null).await.map_err(no_answer)?;
+        asked.ask(ping, &Value::Null).await.map_err(no_answer)?;
         found.pings.push(start.elapsed());
     }
     found.pings.sort_unstable();
@@ -129,26 +166,81 @@ async fn probe(endpoint: &Endpoint, arguments: &Arguments) -> Result<Found, Fail
     Ok(found)
 }
 
+/// What a stateless server has instead of initialize; asked again instead of a ping.
+const DISCOVER: &str = "server/discover";
+
+/// Capabilities to show: they come from a peer.
+const MAX_SHOWN: usize = 64;
+
+/// Pages of tools to ask for.
+const MAX_PAGES: usize = 1000;
+
 struct Asked<'a> {
     link: &'a mut AnyTransport,
     timeout: Duration,
     id: u64,
+    /// What goes with each request to a stateless server.
+    meta: Value,
+}
+
+/// Why there is no result.
+struct Trouble {
+    text: String,
+    /// There was an answer: an error.
+    refused: bool,
+}
+
+impl From<String> for Trouble {
+    fn from(text: String) -> Self {
+        Self { text, refused: false }
+    }
 }
 
 impl Asked<'_> {
-    async fn tell(&mut self, method: &str) -> Result<(), String> {
+    async fn tell(&mut self, method: &str) -> Result<(), Trouble> {
         let message = json!({ "jsonrpc": "2.0", "method": method }).to_string();
-        Transport::send(self.link, message.as_bytes()).await.map_err(|error| error.to_string())
+        Ok(Transport::send(self.link, message.as_bytes()).await.map_err(|error| error.to_string())?)
+    }
+
+    /// How many tools there are. `None` when the server says so no better.
+    async fn tools(&mut self) -> Option<usize> {
+        let mut count = 0;
+        let mut params = Value::Null;
+        for _ in 0..MAX_PAGES {
+            let page = match self.ask("tools/list", &params).await {
+                Ok(page) => page,
+                Err(trouble) => {
+                    tracing::debug!("{}", trouble.text);
+                    return None;
+                }
+            };
+            count += page.get("tools")?.as_array()?.len();
+            match page.get("nextCursor") {
+                None | Some(Value::Null) => return Some(count),
+                Some(cursor) => params = json!({ "cursor": cursor }),
+            }
+        }
+        None
     }
 
     /// Sends a request and waits for its answer. What else comes, notifications and requests of the server, is passed
     /// over; so are lines that are no messages, which some servers print when they start.
-    async fn ask(&mut self, method: &str, params: &Value) -> Result<Value, String> {
+    async fn ask(&mut self, method: &str, params: &Value) -> Result<Value, Trouble> {
         self.id += 1;
         let id = self.id;
+        let mut params = params.clone();
+        if !self.meta.is_null() {
+            params = match params {
+                Value::Object(mut params) => {
+                    params.insert("_meta".to_owned(), self.meta.clone());
+                    Value::Object(params)
+                }
+                _ => json!({ "_meta": self.meta }),
+            };
+        }
         let mut message = json!({ "jsonrpc": "2.0", "id": id, "method": method });
         if let (Some(message), false) = (message.as_object_mut(), params.is_null()) {
-            message.insert("params".into(), params.clone());
+            message.insert("params".into(), params);
         }
         Transport::send(self.link, message.to_string().as_bytes())
             .await
@@ -158,7 +250,9 @@ impl Asked<'_> {
             loop {
                 let received = match poll_fn(|cx| link.poll_receive(cx)).await {
                     Ok(received) => received,
-                    Err(error) if error.is_fatal() => return Err(format!("no answer to {method}: {error}")),
+                    Err(error) if error.is_fatal() => {
+                        return Err(format!("no answer to {method}: {error}").into());
+                    }
                     Err(error) => {
                         tracing::debug!("{error}");
                         continue;
@@ -173,14 +267,15 @@ impl Asked<'_> {
                 }
                 if let Some(error) = answer.get("error") {
                     let error = log::preview(error.to_string().as_bytes(), 200);
-                    return Err(format!("{method} was answered with an error: {error}"));
+                    let text = format!("{method} was answered with an error: {error}");
+                    return Err(Trouble { text, refused: true });
                 }
                 return Ok(answer.get_mut("result").map(Value::take).unwrap_or_default());
             }
         };
         timeout(self.timeout, answer)
             .await
-            .unwrap_or_else(|_| Err(format!("no answer to {method} within {:?}", self.timeout)))
+            .unwrap_or_else(|_| Err(format!("no answer to {method} within {:?}", self.timeout).into()))
     }
 }
 
@@ -192,11 +287,14 @@ impl Found {
     fn text(&self) -> String {
         let at = |share| micros(percentile(&self.pings, share));
         let mut text = format!(
-            "{}\n  server      {} {}\n  protocol    {}\n  connect     {} µs\n  initialize  {} µs",
+            "{}\n  server      {} {}\n  protocol    {}{}\n  can         {}\n  tools       {}\n  connect     {} µs\n  initialize  {} µs",
             self.endpoint,
             self.name,
             self.version,
             self.protocol,
+            if self.stateless { ", stateless" } else { "" },
+            if self.capabilities.is_empty() { "nothing".to_owned() } else { self.capabilities.join(", ") },
+            self.tools.map_or_else(|| "?".to_owned(), |tools| tools.to_string()),
             micros(self.connect),
             micros(self.initialize),
         );
@@ -219,6 +317,9 @@ impl Found {
             "endpoint": self.endpoint,
             "server": { "name": self.name, "version": self.version },
             "protocol": self.protocol,
+            "era": if self.stateless { "stateless" } else { "sessions" },
+            "capabilities": self.capabilities,
+            "tools": self.tools,
             "connect_us": micros(self.connect),
             "initialize_us": micros(self.initialize),
             "pings": self.pings.len(),

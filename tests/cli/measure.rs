@@ -9,6 +9,8 @@ fn probe_tells_who_answers_and_how_fast() {
     let found: serde_json::Value = serde_json::from_slice(&stdout).unwrap();
     assert_eq!(found["server"]["name"], "framewire-demo");
     assert_eq!(found["protocol"], "2025-11-25");
+    assert_eq!((&found["era"], &found["tools"]), (&"sessions".into(), &4.into()));
+    assert_eq!(found["capabilities"], serde_json::json!(["tools"]));
     assert_eq!(found["pings"], 20);
     let at = |share: &str| found["ping_us"][share].as_f64().unwrap();
     assert!(0.0 < at("p50") && at("p50") <= at("p99") && at("p99") <= at("max"));
@@ -16,6 +18,31 @@ fn probe_tells_who_answers_and_how_fast() {
     let (code, stdout, _) = run(&["probe", "demo:"], b"");
     assert_eq!(code, 0);
     assert!(String::from_utf8(stdout).unwrap().contains("framewire-demo"));
+}
+
+/// A server without initialize: its tools come in two pages.
+const STATELESS: &str = r#"
+while read -r line; do
+    id=$(printf %s "$line" | sed 's/.*"id":\([0-9]*\).*/\1/')
+    case $line in
+        *'"initialize"'*) echo '{"jsonrpc":"2.0","id":'$id',"error":{"code":-32022,"message":"no"}}' ;;
+        *'"_meta"'*'server/discover'* | *'server/discover'*'"_meta"'*)
+            info='"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"alone","version":"7"}}'
+            echo '{"jsonrpc":"2.0","id":'$id',"result":{"capabilities":{"tools":{}},'$info'}}' ;;
+        *'"next"'*) echo '{"jsonrpc":"2.0","id":'$id',"result":{"tools":[{}]}}' ;;
+        *'tools/list'*) echo '{"jsonrpc":"2.0","id":'$id',"result":{"tools":[{},{}],"nextCursor":"next"}}' ;;
+    esac
+done"#;
+
+#[test]
+fn probe_knows_both_eras() {
+    let arguments = ["probe", "--json", "--count", "3", "exec:", "--", "sh", "-c", STATELESS];
+    let (code, stdout, stderr) = run(&arguments, b"");
+    assert_eq!(code, 0, "{stderr}");
+    let found: serde_json::Value = serde_json::from_slice(&stdout).unwrap();
+    assert_eq!(found["server"], serde_json::json!({ "name": "alone", "version": "7" }));
+    assert_eq!((&found["era"], &found["protocol"]), (&"stateless".into(), &"2026-07-28".into()));
+    assert_eq!((&found["tools"], &found["pings"]), (&3.into(), &3.into()));
 }
 
 #[test]
