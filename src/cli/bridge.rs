@@ -72,6 +72,26 @@ pub(crate) struct Ends {
     command: Vec<OsString>,
 }
 
+impl Ends {
+    /// The backend alone, of which there has to be one and nothing to listen to.
+    pub(crate) fn backend(mut self) -> Result<Endpoint, Failure> {
+        if !self.listen.is_empty() || self.connect.len() > 1 {
+            return Err(Failure::usage("a replay has one --connect and no --listen"));
+        }
+        let endpoint = match self.connect.pop() {
+            Some(endpoint) => endpoint,
+            None if self.command.is_empty() => return Err(Failure::usage("a replay needs --connect")),
+            None => "exec:".parse().map_err(Failure::usage)?,
+        };
+        let endpoint = with_command(endpoint, &mut self.command)?;
+        if self.command.is_empty() {
+            Ok(endpoint)
+        } else {
+            Err(Failure::usage("'-- COMMAND' belongs to exec:"))
+        }
+    }
+}
+
 /// How much, and how long.
 #[derive(Debug, Args)]
 pub(crate) struct Limits {
@@ -148,6 +168,19 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 /// Runs a bridge, with a tap on it if there is one.
+impl Limits {
+    /// For connections that are only opened.
+    pub(crate) fn outgoing(&self) -> Result<Outgoing, Failure> {
+        Ok(Outgoing {
+            max: self.max_message_size.0,
+            deflate: !self.guard.no_deflate,
+            json: false,
+            token: self.http.backend_token()?,
+            proxy: self.proxy.clone(),
+        })
+    }
+}
+
 pub(crate) fn start(ends: Ends, limits: &Limits, tap: Option<Tap>) -> Result<(), Failure> {
     let shape = shape(ends)?;
     let mut bridge = Bridge::default();

@@ -20,6 +20,8 @@ mod log;
 mod open;
 mod probe;
 mod quantity;
+mod recording;
+mod replay;
 mod serve;
 mod session;
 mod signals;

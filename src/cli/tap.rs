@@ -3,9 +3,9 @@
 use std::{
     fs::File,
     io::{self, BufWriter, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use clap::Args;
@@ -15,7 +15,13 @@ use framewire::{
     json::{Envelope, Id, Kind},
 };
 
-use super::{bridge, exit::Failure, log};
+use super::{
+    bridge,
+    exit::Failure,
+    log, quantity,
+    recording::Recorder,
+    replay::{self, Speed},
+};
 
 /// Watch the messages between two endpoints
 ///
@@ -37,21 +43,42 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "BYTES", default_value_t = 120)]
     preview: usize,
 
+    /// Write every message to FILE too, whole, so that it can be replayed
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    record: Option<PathBuf>,
+
+    /// Play the client's messages in FILE to --connect, and tell how the answers differ from those recorded
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
+
+    /// How fast to replay
+    #[arg(long, value_enum, default_value_t = Speed::Full)]
+    speed: Speed,
+
+    /// How long a replay waits for what was recorded
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = quantity::duration)]
+    replay_timeout: Duration,
+
     /// Write JSON, one object per line, logs too
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { ends, limits, output, preview, json } = arguments;
+    let Arguments { ends, limits, output, preview, json, record, replay, speed, replay_timeout } = arguments;
+    if let Some(path) = replay {
+        let (endpoint, outgoing) = (ends.backend()?, limits.outgoing()?);
+        return replay::run(&path, &endpoint, &outgoing, speed, replay_timeout);
+    }
+    let cannot = |path: &Path, error| Failure::runtime(format!("cannot write {}: {error}", path.display()));
+    let record =
+        record.map(|path| Recorder::create(&path).map_err(|error| cannot(&path, error))).transpose()?;
     let output: Box<dyn Write + Send> = match output {
-        Some(path) => Box::new(
-            File::create(&path)
-                .map_err(|error| Failure::runtime(format!("cannot write {}: {error}", path.display())))?,
-        ),
+        Some(path) => Box::new(File::create(&path).map_err(|error| cannot(&path, error))?),
         None => Box::new(io::stderr()),
     };
-    let tap = Tap { output: Mutex::new(BufWriter::new(output)), preview, json, start: Instant::now() };
+    let tap =
+        Tap { output: Mutex::new(BufWriter::new(output)), preview, json, record, start: Instant::now() };
     bridge::start(ends, &limits, Some(tap))
 }
 
@@ -60,12 +87,16 @@ pub(crate) struct Tap {
     output: Mutex<BufWriter<Box<dyn Write + Send>>>,
     preview: usize,
     json: bool,
+    record: Option<Recorder>,
     start: Instant,
 }
 
 impl Tap {
     /// Shows one message.
     pub(crate) fn message(&self, connection: u64, direction: Direction, payload: &[u8]) {
+        if let Some(record) = &self.record {
+            record.message(connection, direction, payload);
+        }
         // Read from outside: what is no message has no envelope and is shown as it is.
         let envelope = Envelope::peek(payload).ok();
         let text = log::preview(payload, self.preview);

@@ -8,5 +8,6 @@ mod children;
 mod gateway;
 mod harness;
 mod measure;
+mod tap;
 mod tls;
 mod websocket;
