@@ -518,3 +518,51 @@ async fn a_client_that_is_cut_off_is_not_waited_for() {
     assert!(!within(bridged).await.unwrap().gave_up);
     within(Transport::close(&mut ended)).await.unwrap();
 }
+
+/// Many clients on several threads that come, ask with the same ids and go, some in the middle of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn clients_on_many_threads_come_and_go() {
+    let (hub, mut server, _servers) = hub(config()).await;
+    tokio::spawn(async move {
+        while let Ok(message) = Transport::receive(&mut server).await {
+            let message: Value = serde_json::from_slice(&message).unwrap();
+            if message["id"].is_null() {
+                continue;
+            }
+            let token = &message["params"]["_meta"]["progressToken"];
+            let progress = json!({ "progressToken": token, "who": message["params"]["who"] });
+            let progress =
+                json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": progress });
+            send(&mut server, progress.to_string()).await;
+            let answer = json!({ "jsonrpc": "2.0", "id": message["id"], "result": message["params"]["who"] });
+            send(&mut server, answer.to_string()).await;
+        }
+    });
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..16 {
+        let hub = hub.clone();
+        tasks.spawn(async move {
+            for round in 0..20 {
+                let mut client = hub.attach();
+                let who = format!("{task}-{round}");
+                for id in 0..8 {
+                    let params = json!({ "who": who, "_meta": { "progressToken": id } });
+                    let request = json!({ "jsonrpc": "2.0", "id": id, "method": "x", "params": params });
+                    send(&mut client, request.to_string()).await;
+                }
+                for id in 0..if round % 4 == 0 { 3 } else { 8 } {
+                    let progress = value(&mut client).await;
+                    assert_eq!(progress["params"], json!({ "progressToken": id, "who": who }));
+                    let answer = value(&mut client).await;
+                    assert_eq!((&answer["id"], &answer["result"]), (&json!(id), &json!(who)));
+                }
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    let counts = hub.status().counts();
+    assert_eq!((counts.clients, counts.in_flight, counts.cut, counts.refused), (0, 0, 0, 0));
+    within(hub.close()).await;
+}
