@@ -21,6 +21,7 @@ mod head;
 mod intake;
 mod io;
 mod lent;
+mod params;
 mod registry;
 mod reply;
 mod request;

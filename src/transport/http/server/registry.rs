@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     SessionKind,
     config::HttpServerConfig,
+    params::Params,
     session::{HttpSession, Session},
     state::Over,
 };
@@ -40,6 +41,8 @@ pub(super) struct Registry {
     sockets: AtomicUsize,
     accepted: mpsc::Sender<HttpSession>,
     closing: watch::Sender<bool>,
+    /// What the tools' lists said of headers.
+    pub(super) params: Params,
 }
 
 impl Registry {
@@ -52,6 +55,7 @@ impl Registry {
             sockets: AtomicUsize::new(0),
             accepted,
             closing: watch::Sender::new(false),
+            params: Params::default(),
         };
         (Arc::new(registry), sessions)
     }

@@ -173,15 +173,16 @@ impl Exchange {
         };
         let id = envelope.raw_id();
         let speaks = |revision| self.registry.config().speaks(revision);
-        let (named, single) = match stateless::classify(headers, &envelope, speaks) {
+        let (named, single) = match stateless::classify(headers, &envelope, speaks, &self.registry.params) {
             Ok(Era::Sessions(named)) => (named, false),
             Ok(Era::Stateless) => (None, true),
             Ok(Era::Unsupported(requested)) => return self.unsupported(id, &requested),
             Err(reply) => return *reply,
         };
         if single {
+            let lists = envelope.method().is_some_and(|method| method.is("tools/list"));
             let asked = match asked(&body, &envelope, false) {
-                Ok(asked) => asked,
+                Ok(asked) => Asked { lists, ..asked },
                 Err(reply) => return *reply,
             };
             return match self.registry.open_stateless(&self.peer) {
@@ -277,7 +278,7 @@ impl Exchange {
             return with(reply, RETRY_AFTER, AGAIN);
         };
         let room = config.max_message_size.max(config.high_water);
-        let initialize = asked.initialize;
+        let (initialize, lists) = (asked.initialize, asked.lists);
         let first_id = asked.ids.first().cloned();
         let mut frame = Some(Frame::from(body));
         let entered = poll_fn(|cx| session.lock().poll_enter(cx, &mut frame, &mut asked, room)).await;
@@ -291,7 +292,7 @@ impl Exchange {
         };
         let Some(place) = place else { return reply::empty(StatusCode::ACCEPTED) };
         let ticket = Ticket::new(session, place, Some(entry));
-        let mut reply = self.first(ticket).await;
+        let mut reply = self.first(ticket, lists).await;
         if initialize
             && let Some(session) = reply.1
             && let Ok(id) = HeaderValue::from_str(session.id())
@@ -302,7 +303,7 @@ impl Exchange {
     }
 
     /// The answer to a POST, and its session while that is open.
-    async fn first(&self, ticket: Ticket) -> (Reply, Option<Arc<Session>>) {
+    async fn first(&self, ticket: Ticket, lists: bool) -> (Reply, Option<Arc<Session>>) {
         let config = self.registry.config();
         let place = ticket.place();
         let session = Arc::clone(ticket.session());
@@ -321,6 +322,9 @@ impl Exchange {
         let reply = match answer {
             Answer::Message(message) => {
                 let stateless = session.kind() == SessionKind::Stateless;
+                if lists {
+                    self.registry.params.learn(&message);
+                }
                 let status = if stateless { stateless::status(&message) } else { StatusCode::OK };
                 reply::json(status, message)
             }

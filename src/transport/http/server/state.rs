@@ -46,6 +46,8 @@ pub(super) struct Asked {
     pub(super) tokens: Vec<Bytes>,
     /// Whether it is `initialize`.
     pub(super) initialize: bool,
+    /// Whether it is `tools/list` of the stateless revision.
+    pub(super) lists: bool,
 }
 
 /// What a POST is answered with.

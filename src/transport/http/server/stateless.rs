@@ -15,6 +15,7 @@ use http::{HeaderMap, StatusCode, header::HeaderName};
 
 use super::{
     head::{self, Named},
+    params::Params,
     reply::{self, INVALID, Reply},
 };
 use crate::{
@@ -56,6 +57,7 @@ pub(super) fn classify<'a>(
     headers: &'a HeaderMap,
     envelope: &Envelope<'a>,
     speaks: impl Fn(Revision) -> bool,
+    params: &Params,
 ) -> Result<Era<'a>, Box<Reply>> {
     let id = envelope.raw_id();
     let named = head::revision(headers);
@@ -116,7 +118,8 @@ pub(super) fn classify<'a>(
         return refused(MISMATCH, "the header MCP-Protocol-Version is needed");
     }
     let checked = check_method(headers, envelope, is_request)
-        .and_then(|()| if is_request { check_name(headers, envelope) } else { Ok(()) });
+        .and_then(|()| if is_request { check_name(headers, envelope) } else { Ok(()) })
+        .and_then(|()| params.check(headers, envelope));
     match checked {
         Ok(()) => Ok(Era::Stateless),
         Err(text) => refused(MISMATCH, &text),
@@ -165,14 +168,14 @@ fn check_name(headers: &HeaderMap, envelope: &Envelope<'_>) -> Result<(), String
 }
 
 /// The one value of a header, as bytes that are text.
-fn raw<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+pub(super) fn raw<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next().filter(|_| values.next().is_none())?;
     std::str::from_utf8(value.as_bytes()).ok().map(str::trim_ascii)
 }
 
 /// What a value says: as it is, or in base64 between `=?base64?` and `?=`. `None` for base64 that is none.
-fn decode(value: &str) -> Option<Cow<'_, str>> {
+pub(super) fn decode(value: &str) -> Option<Cow<'_, str>> {
     let packed = value.strip_prefix("=?base64?").and_then(|value| value.strip_suffix("?="));
     let Some(packed) = packed else { return Some(value.into()) };
     let bytes = BASE64.decode(packed.as_bytes()).ok()?;
@@ -201,7 +204,8 @@ mod tests {
             map.append(*name, value.parse().unwrap());
         }
         let envelope = Envelope::strict(body.as_bytes()).unwrap();
-        let (status, body) = match classify(&map, &envelope, |revision| revision != Revision::R2025_03_26) {
+        let speaks = |revision| revision != Revision::R2025_03_26;
+        let (status, body) = match classify(&map, &envelope, speaks, &Params::default()) {
             Ok(era) => return format!("{era:?}"),
             Err(reply) => {
                 let status = reply.status().as_u16();
