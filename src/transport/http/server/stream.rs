@@ -13,10 +13,17 @@ use bytes::{Bytes, BytesMut};
 use memchr::{memchr2, memchr2_iter};
 use tokio::time::Instant;
 
-use crate::limits::VECTORED_THRESHOLD;
+use super::reply;
+use crate::{
+    json::{Envelope, Kind},
+    limits::VECTORED_THRESHOLD,
+};
 
 /// What an event is counted with beside its bytes.
 pub(super) const OVERHEAD: usize = 64;
+
+/// Answers of at most so many bytes are kept or forgotten, not replaced: more than what replaces them.
+const ERROR_SIZE: usize = 512;
 
 /// The stream of a session that belongs to no request: what a GET opens.
 pub(super) const LISTEN: u64 = 0;
@@ -117,15 +124,26 @@ impl Stream {
         (self.first < self.cursor || !self.is_attached()).then_some(event.at)
     }
 
-    /// Forgets the oldest event.
-    pub(super) fn forget(&mut self) -> Option<Event> {
+    /// Forgets the oldest event; returns its cost and count. Of an answer that nobody has taken yet an error is kept, so
+    /// that who asked does not wait for ever.
+    pub(super) fn forget(&mut self) -> Option<(usize, usize)> {
+        let undelivered = self.cursor == self.first;
+        if undelivered
+            && let Some(event) = self.log.front_mut()
+            && event.payload.len() > ERROR_SIZE
+            && let Some(error) = instead(&event.payload)
+        {
+            let freed = event.payload.len() - error.len();
+            event.payload = error;
+            return Some((freed, 0));
+        }
         let event = self.log.pop_front()?;
-        if self.cursor == self.first {
+        if undelivered {
             self.lost += 1;
             self.cursor += 1;
         }
         self.first += 1;
-        Some(event)
+        Some((event.cost(), 1))
     }
 
     pub(super) fn wake(&mut self) -> Option<Waker> {
@@ -147,6 +165,14 @@ impl Stream {
         }
         to.extend_from_slice(b"data: ");
     }
+}
+
+/// What is said instead of an answer that was not kept; `None` of what is no answer.
+fn instead(payload: &[u8]) -> Option<Bytes> {
+    let envelope = Envelope::peek(payload).ok()?;
+    let id = envelope.raw_id().filter(|id| id.len() <= ERROR_SIZE / 4)?;
+    let text = "the answer was too large to be kept until it was asked for";
+    (envelope.kind() == Kind::Response).then(|| reply::error_message(Some(id), reply::INTERNAL, text))
 }
 
 /// The two numbers of an event's id.
