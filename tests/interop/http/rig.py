@@ -219,6 +219,7 @@ class Answer:
         """The answer to `id`; what came before it is in `before`."""
         self.before = []
         for message in self.messages():
+            expect(isinstance(message, dict), f"not a message: {str(message)[:100]}")
             if "method" not in message and (id is None or message.get("id") == id):
                 self.connection.close()
                 return message
@@ -456,7 +457,7 @@ class Rig:
             self.skipped += 1
             print(f"skip  {name}: {reason}", flush=True)
             return
-        except (Failure, OSError, http.client.HTTPException, ValueError, KeyError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next case runs
             self.failed += 1
             what = error if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
             print(f"FAIL  {name}: {what}", flush=True)
@@ -464,7 +465,7 @@ class Rig:
                 line = traceback.extract_tb(error.__traceback__)
                 near = [frame for frame in line if str(HERE) in frame.filename][-2:]
                 print("      at " + ", ".join(f"{pathlib.Path(f.filename).name}:{f.lineno}" for f in near), flush=True)
-            for line in case.text().splitlines()[-12:]:
+            for line in case.text().splitlines()[-8:]:
                 print(f"      | {line[:240]}", flush=True)
             return
         finally:
