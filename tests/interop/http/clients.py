@@ -51,7 +51,7 @@ def run(rig):
         (python, "python", "legacy", "fixture", rig.modern, []),
         (python, "python", "auto", "fixture", both, []),
         (typescript, "typescript", "1", "fixture", rig.server, []),
-        (typescript, "typescript", "1", "fixture", rig.server, ["--close-streams-after", "20ms"]),
+        (typescript, "typescript", "1", "fixture", rig.server, ["--stream-timeout", "20ms"]),
         (typescript, "typescript", "1sse", "fixture", rig.server, []),
         (typescript, "typescript", "1", "everything", rig.everything, shared),
         (typescript, "typescript", "2", "fixture", rig.server, []),

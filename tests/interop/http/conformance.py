@@ -51,7 +51,7 @@ def server(case, name, version, fixture, options, arguments, env=None):
 
 def polled(case):
     """Non-vacuously: the stream is closed in mid-call, and the answer comes by GET."""
-    gateway = case.gateway(case.rig.server, ["--close-streams-after", "300ms"])
+    gateway = case.gateway(case.rig.server, ["--stream-timeout", "300ms"])
     _, directory = suite(case, "0.2", ["server", "--url", gateway.url, "--scenario", "server-sse-polling", "--spec-version", "2025-11-25"])
     checks = {}
     for base, _, files in os.walk(directory):
@@ -83,7 +83,7 @@ def client(case, scenario):
 def run(rig):
     old, requirements = ["--suite", "all"], lambda revision: ["--requirements", revision]
     each, shared = [], ["--shared"]
-    closing = ["--close-streams-after", "300ms"]
+    closing = ["--stream-timeout", "300ms"]
     for name, *what in [
         ("2025-11-25, suite 0.1.16", "0.1.16", rig.server, each, old),
         ("2025-11-25, suite 0.1.16, --shared", "0.1.16", rig.server, shared, old),

@@ -20,6 +20,7 @@ def main():
     warnings.simplefilter("ignore", ResourceWarning)
     cache, *words = sys.argv[1:]
     only = words[words.index("only") + 1 :] if "only" in words else []
+    words = words[: words.index("only")] if "only" in words else words
     parts = [word for word in words if word in PARTS] or PARTS
     rig.adopt()
     judge = rig.Rig(pathlib.Path(cache).resolve(), only)

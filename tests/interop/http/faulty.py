@@ -50,6 +50,7 @@ def call(id, name, given, meta, line):
     elif name == "size":
         answer(id, str(len(given["message"])))
     elif name == "big":
+        time.sleep(given.get("after", 0))
         answer(id, "x" * given["bytes"])
     elif name == "sleep":
         time.sleep(given["seconds"])
@@ -105,6 +106,10 @@ def handle(line):
     except ValueError:
         send({"id": None, "error": {"code": -32700, "message": f"not JSON: {line[:40]!r}"}})
         return
+    if isinstance(message, list):
+        for one in message:  # answered one by one
+            handle(json.dumps(one).encode())
+        return
     method, id = message.get("method"), message.get("id")
     if method is None:
         waiting = asked.get(id)
@@ -127,7 +132,7 @@ def handle(line):
     elif method == "tools/call":
         calls += 1
         run = (id, params["name"], params.get("arguments") or {}, params.get("_meta") or {}, line)
-        if params["name"] in ("sleep", "ask", "progress"):
+        if params["name"] in ("sleep", "ask", "progress", "big"):
             threading.Thread(target=call, args=run, daemon=True).start()
         else:
             call(*run)

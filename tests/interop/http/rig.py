@@ -22,6 +22,8 @@ import traceback
 HERE = pathlib.Path(__file__).resolve().parent
 READY_LIMIT = 20  # seconds until a gateway listens
 ANSWER_LIMIT = 20  # seconds for one answer; a loaded machine is slow
+STREAM_LIMIT = 60  # seconds that a stream is read
+CASE_LIMIT = 180  # seconds that a case may take, whatever it does
 GONE_LIMIT = 10
 PR_SET_CHILD_SUBREAPER = 36
 BOTH = "application/json, text/event-stream"
@@ -99,7 +101,13 @@ class Process:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def children(self):
-        return below(self.pid)
+        """The processes below, without framewire's own that watches over the others."""
+        found = set()
+        for pid in below(self.pid):
+            with contextlib.suppress(OSError):
+                if b"framewire-watchdog" not in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.add(pid)
+        return found
 
 
 class Case:
@@ -148,7 +156,7 @@ class Case:
 
     def finish(self):
         for process in self.processes:
-            family = [process.pid, *process.children()]
+            family = [process.pid, *below(process.pid)]
             if process.process.poll() is None:
                 process.process.send_signal(signal.SIGTERM)
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -189,8 +197,10 @@ class Answer:
 
     def events(self):
         """Server-sent events as they come: (id, event, data, retry). Comments are left out."""
-        fields = {}
+        fields, end = {}, time.monotonic() + STREAM_LIMIT
         while True:
+            # Keep-alives come for ever: the socket's own limit is not enough.
+            expect(time.monotonic() < end, f"a stream without what was waited for, {STREAM_LIMIT} s long")
             line = self.response.readline()
             if not line:
                 return
@@ -451,6 +461,7 @@ class Rig:
             return
         began = time.monotonic()
         case = Case(self)
+        signal.alarm(CASE_LIMIT)
         try:
             test(case, *arguments)
         except Skip as reason:
@@ -469,11 +480,17 @@ class Rig:
                 print(f"      | {line[:240]}", flush=True)
             return
         finally:
+            signal.alarm(0)
             case.finish()
         self.passed += 1
         print(f"ok    {name} ({time.monotonic() - began:.1f} s)", flush=True)
 
 
+def too_long(*_):
+    raise Failure(f"not over after {CASE_LIMIT} s")
+
+
 def adopt():
-    """Orphans of what is started come to this process, so that none is missed."""
+    """Sets the limit of a case; and orphans of what is started come to this process, so that none is missed."""
+    signal.signal(signal.SIGALRM, too_long)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
