@@ -14,8 +14,58 @@ const HIGH: u64 = 0x8080_8080_8080_8080;
 /// The key as it lies over eight bytes.
 #[inline]
 fn widen(key: [u8; 4]) -> u64 {
-    let [a, b, c, d] = key;
-    u64::from_ne_bytes([a, b, c, d, a, b, c, d])
+    let half = u64::from(u32::from_ne_bytes(key));
+    half << 32 | half
+}
+
+/// Takes the mask off `block` and adds what comes of it to `seen`, of which only the high bits of bytes are of meaning.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn unmask_block(block: &mut [u8; 16], wide: u64, seen: &mut u64) {
+    use std::arch::x86_64::{
+        _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi64x, _mm_storeu_si128, _mm_xor_si128,
+    };
+    let at = block.as_mut_ptr().cast();
+    // SAFETY: every x86-64 has SSE2; the block is 16 bytes to read and to write, at any address.
+    let high = unsafe {
+        let plain = _mm_xor_si128(_mm_loadu_si128(at), _mm_set1_epi64x(wide as i64));
+        _mm_storeu_si128(at, plain);
+        _mm_movemask_epi8(plain)
+    };
+    *seen |= if high == 0 { 0 } else { HIGH };
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+fn unmask_block(block: &mut [u8; 16], wide: u64, seen: &mut u64) {
+    let (words, _) = block.as_chunks_mut::<8>();
+    for word in words {
+        let plain = u64::from_ne_bytes(*word) ^ wide;
+        *word = plain.to_ne_bytes();
+        *seen |= plain;
+    }
+}
+
+/// Copies `from` to `to`, masked.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn copy_block(from: &[u8; 16], to: &mut [u8; 16], wide: u64) {
+    use std::arch::x86_64::{_mm_loadu_si128, _mm_set1_epi64x, _mm_storeu_si128, _mm_xor_si128};
+    // SAFETY: every x86-64 has SSE2; both blocks are 16 bytes, at any address.
+    unsafe {
+        let plain = _mm_loadu_si128(from.as_ptr().cast());
+        _mm_storeu_si128(to.as_mut_ptr().cast(), _mm_xor_si128(plain, _mm_set1_epi64x(wide as i64)));
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+fn copy_block(from: &[u8; 16], to: &mut [u8; 16], wide: u64) {
+    let (words, _) = from.as_chunks::<8>();
+    let (to_words, _) = to.as_chunks_mut::<8>();
+    for (to, from) in to_words.iter_mut().zip(words) {
+        *to = (u64::from_ne_bytes(*from) ^ wide).to_ne_bytes();
+    }
 }
 
 /// The key for what stands `by` bytes further on.
@@ -89,18 +139,11 @@ fn ascii_blocks(bytes: &[u8]) -> bool {
 #[inline]
 fn unmask_words(bytes: &mut [u8], key: [u8; 4]) -> bool {
     let wide = widen(key);
-    let (blocks, rest) = bytes.as_chunks_mut::<32>();
-    let mut seen = [0u64; 4];
+    let (blocks, rest) = bytes.as_chunks_mut::<16>();
+    let mut seen = 0;
     for block in blocks {
-        let (words, _) = block.as_chunks_mut::<8>();
-        for (word, seen) in words.iter_mut().zip(&mut seen) {
-            let plain = u64::from_ne_bytes(*word) ^ wide;
-            *word = plain.to_ne_bytes();
-            *seen |= plain;
-        }
+        unmask_block(block, wide, &mut seen);
     }
-    let [one, two, three, four] = seen;
-    let mut seen = one | two | three | four;
     let (words, rest) = rest.as_chunks_mut::<8>();
     for word in words {
         let plain = u64::from_ne_bytes(*word) ^ wide;
@@ -176,14 +219,10 @@ pub fn mask_copy(from: &[u8], to: &mut [u8], key: [u8; 4]) {
 fn copy_words(from: &[u8], to: &mut [u8], key: [u8; 4]) {
     let (to, _) = to.split_at_mut(from.len());
     let wide = widen(key);
-    let (blocks, rest) = from.as_chunks::<32>();
-    let (to_blocks, to_rest) = to.as_chunks_mut::<32>();
+    let (blocks, rest) = from.as_chunks::<16>();
+    let (to_blocks, to_rest) = to.as_chunks_mut::<16>();
     for (to, from) in to_blocks.iter_mut().zip(blocks) {
-        let (words, _) = from.as_chunks::<8>();
-        let (to_words, _) = to.as_chunks_mut::<8>();
-        for (to, from) in to_words.iter_mut().zip(words) {
-            *to = (u64::from_ne_bytes(*from) ^ wide).to_ne_bytes();
-        }
+        copy_block(from, to, wide);
     }
     let (words, rest) = rest.as_chunks::<8>();
     let (to_words, _) = to_rest.as_chunks_mut::<8>();

@@ -2,7 +2,7 @@
 //! be able to foresee them, or he could have a proxy read what he likes).
 
 use std::{
-    cell::RefCell,
+    cell::Cell,
     collections::hash_map::RandomState,
     hash::{BuildHasher, Hasher},
 };
@@ -11,43 +11,43 @@ use std::{
 const BATCH: usize = 256;
 
 struct Keys {
-    bytes: [u8; 4 * BATCH],
-    used: usize,
+    keys: [Cell<[u8; 4]>; BATCH],
+    used: Cell<usize>,
 }
 
 thread_local! {
-    static KEYS: RefCell<Keys> = const { RefCell::new(Keys { bytes: [0; 4 * BATCH], used: BATCH }) };
+    static KEYS: Keys = const { Keys { keys: [const { Cell::new([0; 4]) }; BATCH], used: Cell::new(BATCH) } };
 }
 
 /// A key that was not used before.
 #[must_use]
 #[inline]
 pub(super) fn next() -> [u8; 4] {
-    KEYS.with(|keys| match keys.try_borrow_mut() {
-        Ok(mut keys) => keys.next(),
-        Err(_) => from_hasher(),
+    KEYS.with(|keys| {
+        let used = keys.used.get();
+        match keys.keys.get(used) {
+            Some(key) => {
+                keys.used.set(used + 1);
+                key.get()
+            }
+            None => keys.draw(),
+        }
     })
 }
 
 impl Keys {
-    #[inline]
-    fn next(&mut self) -> [u8; 4] {
-        if self.used >= BATCH {
-            self.draw();
-        }
-        let (keys, _) = self.bytes.as_chunks::<4>();
-        let key = keys.get(self.used).copied().unwrap_or_default();
-        self.used += 1;
-        key
-    }
-
     #[cold]
-    fn draw(&mut self) {
-        self.used = 0;
-        if getrandom::fill(&mut self.bytes).is_err() {
-            let (keys, _) = self.bytes.as_chunks_mut::<4>();
-            keys.fill_with(from_hasher);
+    fn draw(&self) -> [u8; 4] {
+        let mut bytes = [[0; 4]; BATCH];
+        if getrandom::fill(bytes.as_flattened_mut()).is_err() {
+            bytes.fill_with(from_hasher);
         }
+        for (key, bytes) in self.keys.iter().zip(bytes) {
+            key.set(bytes);
+        }
+        self.used.set(1);
+        let [first, ..] = bytes;
+        first
     }
 }
 
