@@ -18,7 +18,7 @@ use framewire::{
         },
     },
 };
-use raw::{Client, Event, Events, HANG, Head};
+use raw::{Client, Event, Events, HANG};
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 
 /// A server on a port of its own.
@@ -1101,14 +1101,13 @@ async fn a_connection_that_is_cut_loses_no_session() {
     let (server, mut sessions) = HttpServer::new(HttpServerConfig::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let accept = async || {
-        let (stream, _) = listener.accept().await.unwrap();
+    let serve = |(stream, _): (tokio::net::TcpStream, SocketAddr)| {
         let (reader, writer) = stream.into_split();
         let server = server.clone();
         tokio::spawn(async move { server.serve(reader, writer, "peer").await })
     };
     let mut client = Client::connect(addr).await;
-    let _serving = accept().await;
+    let _serving = serve(listener.accept().await.unwrap());
     client.send(post("", INITIALIZE)).await;
     let mut session = in_time(sessions.accept()).await.unwrap();
     assert_eq!(session.peer(), "peer");
@@ -1118,7 +1117,7 @@ async fn a_connection_that_is_cut_loses_no_session() {
     let id = format!("Mcp-Session-Id: {}\r\n", head.get("mcp-session-id").unwrap());
 
     let mut client = Client::connect(addr).await;
-    let serving = accept().await;
+    let serving = serve(listener.accept().await.unwrap());
     client.send(post(&id, &call(1))).await;
     next(&mut session).await;
     say(&mut session, &progress(1, 1)).await;
@@ -1130,7 +1129,7 @@ async fn a_connection_that_is_cut_loses_no_session() {
     say(&mut session, &progress(1, 2)).await;
     say(&mut session, &answer(1, "{}")).await;
     let mut client = Client::connect(addr).await;
-    let _serving = accept().await;
+    let _serving = serve(listener.accept().await.unwrap());
     client.send(get(&format!("{id}Last-Event-ID: {}\r\n", first.id.unwrap()))).await;
     assert!(client.head().await.unwrap().is_stream());
     let mut events = Events::new(&mut client);
@@ -1138,4 +1137,89 @@ async fn a_connection_that_is_cut_loses_no_session() {
         assert_eq!(events.data().await.unwrap(), expected);
     }
     assert_eq!(events.next().await, None);
+}
+
+/// A plain generator of numbers (xorshift), so that each run is the same.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % sides as u64).unwrap()
+    }
+}
+
+/// Requests with anything in them: the server answers in HTTP or ends the connection, and what comes through is JSON-RPC.
+#[tokio::test]
+async fn nonsense_is_answered_or_cut_off_but_never_let_through() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let config = HttpServerConfig::builder().read_timeout(Duration::from_millis(20));
+    let (server, mut sessions) = HttpServer::new(config.build().unwrap());
+    let meta = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}"#;
+    let modern = "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: x\r\n";
+    let seeds = [
+        post("", INITIALIZE),
+        post(modern, meta),
+        post("Mcp-Session-Id: x\r\n", &format!("[{}]", request(1, "a"))),
+        get("Last-Event-ID: 1-1\r\nMcp-Session-Id: x\r\n"),
+        "GET /sse HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),
+        "GET /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".to_owned(),
+    ];
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let (mut answered, mut opened) = (0, 0);
+    for round in 0..1000 {
+        let seed = &seeds[dice.roll(seeds.len())];
+        let mut bytes = seed.replacen("Host:", "Connection: close\r\nHost:", 1).into_bytes();
+        for _ in 0..dice.roll(4) {
+            let at = dice.roll(bytes.len());
+            match dice.roll(4) {
+                0 => bytes[at] = u8::try_from(dice.roll(256)).unwrap(),
+                1 => drop(bytes.remove(at)),
+                2 => bytes.insert(at, b"\r\n\0:,;={}[]\"\\ 0\xff"[dice.roll(16)]),
+                _ => {
+                    let piece = bytes[at..(at + dice.roll(20)).min(bytes.len())].to_vec();
+                    let to = dice.roll(bytes.len());
+                    bytes.splice(to..to, piece);
+                }
+            }
+        }
+        let (mut client, there) = tokio::io::duplex(64 * 1024);
+        let (reader, writer) = tokio::io::split(there);
+        let serving = server.clone();
+        let task = tokio::spawn(async move { serving.serve(reader, writer, "chance").await });
+        client.write_all(&bytes).await.unwrap();
+        // Whatever came through is a message; then its backend goes.
+        let mut drive = std::pin::pin!(async {
+            let (mut client, mut said) = (client, Vec::new());
+            client.read_to_end(&mut said).await.ok();
+            said
+        });
+        let said = loop {
+            tokio::select! {
+                said = &mut drive => break said,
+                session = sessions.accept() => {
+                    let mut session = session.unwrap();
+                    opened += 1;
+                    if session.kind() != SessionKind::WebSocket && session.kind() != SessionKind::Legacy
+                        && let Ok(frame) = receive(&mut session).await
+                    {
+                        assert!(framewire::json::Envelope::strict(&frame).is_ok(), "{round}");
+                    }
+                }
+                () = tokio::time::sleep(HANG) => panic!("{round}: it hangs"),
+            }
+        };
+        let ended = in_time(task).await;
+        assert!(!ended.is_err_and(|error| error.is_panic()), "{round}");
+        if !said.is_empty() {
+            assert!(said.starts_with(b"HTTP/1."), "{round}");
+            let status = &said[9..12];
+            assert!(status < &b"500"[..] || status == b"503", "{round}: {}", String::from_utf8_lossy(&said));
+            answered += 1;
+        }
+    }
+    assert!(answered > 500 && opened > 50, "{answered} answered, {opened} opened: chance says nothing here");
+    assert_eq!(server.sessions(), 0);
 }

@@ -56,10 +56,6 @@ impl Client {
         timeout(HANG, self.stream.write_all(bytes.as_ref())).await.unwrap().unwrap();
     }
 
-    pub(crate) fn stream(&mut self) -> &mut TcpStream {
-        &mut self.stream
-    }
-
     /// More bytes; false at the end.
     async fn more(&mut self) -> bool {
         let mut piece = vec![0; 64 * 1024];
