@@ -141,6 +141,30 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         Ok(self.attend(queue, leave))
     }
 
+    /// The plain case of [`Leave::ByItself`]: a small frame behind another of its batch, of which the flusher knows. False
+    /// when it is not so; nothing was done then.
+    #[inline]
+    pub(super) fn join_batch<E: Encode>(&self, encoder: &mut E, payload: &[u8]) -> bool {
+        if payload.len() >= VECTORED_THRESHOLD {
+            return false;
+        }
+        let room = encoder.room(payload.len());
+        let mut queue = self.queue.lock();
+        let queue = &mut *queue;
+        if !queue.armed || queue.phase != Phase::Open || queue.backlog() >= self.high_water() {
+            return false;
+        }
+        let Some(tail) = &mut queue.tail else { return false };
+        if tail.spare_len() < room {
+            return false;
+        }
+        let Ok(written) = encoder.encode(payload, tail.spare()) else { return false };
+        tail.advance(written);
+        queue.queued += written;
+        self.busy.store(true, Relaxed);
+        true
+    }
+
     /// Whether a payload of `size` bytes, from the threshold on, is copied all the same: one write for several of them is
     /// worth that, as a write through the network's stack takes longer than such a copy.
     #[inline]

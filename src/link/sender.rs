@@ -358,7 +358,12 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Future for Sending<'_, E
                     }
                     Through::No => {}
                 },
-                Leave::ByItself => {}
+                Leave::ByItself => {
+                    if sender.outbox.join_batch(&mut sender.encoder, payload) {
+                        sender.count(payload.len());
+                        return Poll::Ready(Ok(()));
+                    }
+                }
             }
         }
         this.poll_any(cx)

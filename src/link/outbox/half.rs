@@ -139,6 +139,12 @@ impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
         self.outbox.enqueue(encoder, payload, leave)
     }
 
+    /// See [`Outbox::join_batch`].
+    #[inline]
+    pub(in crate::link) fn join_batch<E: Encode>(&self, encoder: &mut E, payload: &[u8]) -> bool {
+        self.fed.is_none() && self.outbox.join_batch(encoder, payload)
+    }
+
     /// See [`Outbox::write_through`].
     #[inline]
     pub(in crate::link) fn write_through<E: Encode>(&mut self, encoder: &mut E, payload: &[u8]) -> Through {
