@@ -81,10 +81,11 @@ def call(id, name, given, meta, line):
             send({"method": "notifications/progress", "params": params})
             time.sleep(given.get("pause", 0))
         answer(id, "progressed")
-    elif name == "log":  # belongs to no request
+    elif name == "log":  # belongs to no request: none is under way any more
+        answer(id, "logged")
+        time.sleep(0.3)
         for step in range(given["lines"]):
             send({"method": "notifications/message", "params": {"level": "info", "data": f"{given.get('text', '')}{step}"}})
-        answer(id, "logged")
     elif name == "flood":  # to no request, in the background, for ever
         def flood():
             while True:
