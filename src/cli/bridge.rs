@@ -167,20 +167,21 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     start(arguments.ends, &arguments.limits, None)
 }
 
-/// Runs a bridge, with a tap on it if there is one.
 impl Limits {
-    /// For connections that are only opened.
-    pub(crate) fn outgoing(&self) -> Result<Outgoing, Failure> {
+    /// How backends are reached. `json`: messages are JSON for certain.
+    pub(crate) fn outgoing(&self, json: bool) -> Result<Outgoing, Failure> {
         Ok(Outgoing {
             max: self.max_message_size.0,
             deflate: !self.guard.no_deflate,
-            json: false,
+            json,
             token: self.http.backend_token()?,
+            validate: self.validate,
             proxy: self.proxy.clone(),
         })
     }
 }
 
+/// Runs a bridge, with a tap on it if there is one.
 pub(crate) fn start(ends: Ends, limits: &Limits, tap: Option<Tap>) -> Result<(), Failure> {
     let shape = shape(ends)?;
     let mut bridge = Bridge::default();
@@ -194,14 +195,7 @@ pub(crate) fn start(ends: Ends, limits: &Limits, tap: Option<Tap>) -> Result<(),
         Shape::Join(..) => &[],
     };
     let is_url = |endpoint: &Endpoint| matches!(endpoint.address, Address::Http(..) | Address::WebSocket(..));
-    let outgoing = Outgoing {
-        max,
-        deflate: !limits.guard.no_deflate,
-        json: limits.sharing.is_always() || listens.iter().any(is_url),
-        token: limits.http.backend_token()?,
-        validate: limits.validate,
-        proxy: limits.proxy.clone(),
-    };
+    let outgoing = limits.outgoing(limits.sharing.is_always() || listens.iter().any(is_url))?;
     let plan = |backend: Endpoint, outgoing: Outgoing| Plan {
         gateway: Arc::new(Gateway::new(&backend, &outgoing, &limits.sharing, limits.max_connections)),
         backend,

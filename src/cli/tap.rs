@@ -67,7 +67,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { ends, limits, output, preview, json, record, replay, speed, replay_timeout } = arguments;
     if let Some(path) = replay {
-        let (endpoint, outgoing) = (ends.backend()?, limits.outgoing()?);
+        let (endpoint, outgoing) = (ends.backend()?, limits.outgoing(false)?);
         return replay::run(&path, &endpoint, &outgoing, speed, replay_timeout);
     }
     let cannot = |path: &Path, error| Failure::runtime(format!("cannot write {}: {error}", path.display()));
