@@ -610,6 +610,30 @@ async fn what_a_server_with_sessions_asks_becomes_a_result() {
            c< {{"jsonrpc":"2.0","id":6,"result":{{"resultType":"complete","content":[]}}}}"#
     );
     world.play(&script).await;
+    // Progress has the token of the round it comes in.
+    let progress = |token: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":1}}}}"#
+        )
+    };
+    let (first, second) = (progress("\"a\""), progress("9"));
+    let script = format!(
+        r#"c> {{"jsonrpc":"2.0","id":8,"method":"tools/call","params":{{"name":"t","_meta":{{{ALL},"progressToken":"a"}}}}}}
+           s< {{"jsonrpc":"2.0","id":8,"method":"tools/call","params":{{"name":"t","_meta":{{"progressToken":"a"}}}}}}
+           s> {first}
+           c< {first}
+           s> {{"jsonrpc":"2.0","id":2,"method":"elicitation/create","params":{{}}}}
+           c< {{"jsonrpc":"2.0","id":8,"result":{{"resultType":"input_required","inputRequests":{{"input-1":{{"method":"elicitation/create","params":{{}}}}}},"requestState":"$0"}}}}
+           c> {{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{{"name":"t","_meta":{{{ALL},"progressToken":9}},"requestState":"$0","inputResponses":{{"input-1":{{}}}}}}}}
+           s< {{"jsonrpc":"2.0","id":2,"result":{{}}}}
+           s> {first}
+           c< {second}
+           s> {{"jsonrpc":"2.0","id":8,"result":{{}}}}
+           c< {{"jsonrpc":"2.0","id":9,"result":{{"resultType":"complete"}}}}
+           s> {first}
+           c< {first}"#
+    );
+    world.play(&script).await;
     // The server does not wait for it.
     let script = format!(
         r#"c> {{"jsonrpc":"2.0","id":11,"method":"tools/call","params":{{"name":"t","_meta":{{{ALL}}}}}}}

@@ -35,6 +35,10 @@ struct Call {
     /// The least urgent log message that the client wants for it.
     level: Option<u8>,
     order: u64,
+    /// The token of its progress as the server has it, and as the client has it since it came back.
+    token: Option<RawId>,
+    token_now: Option<RawId>,
+    resumed: bool,
 }
 
 #[derive(Debug)]
@@ -153,11 +157,13 @@ impl StatelessClient {
             out.client.error(id, INVALID_PARAMS, "params._meta is missing, or a name stands twice");
             return Verdict::Done;
         };
-        let Ok(parts) = fields_in(message, &meta, [VERSION_KEY, CAPABILITIES_KEY, LOG_LEVEL_KEY]) else {
+        let names = [VERSION_KEY, CAPABILITIES_KEY, LOG_LEVEL_KEY, "progressToken"];
+        let Ok(parts) = fields_in(message, &meta, names) else {
             out.client.error(id, INVALID_PARAMS, "params._meta is missing, or a name stands twice");
             return Verdict::Done;
         };
-        let [version, capabilities, wanted] = parts.map(|range| message.get(range).unwrap_or_default());
+        let [version, capabilities, wanted, token] =
+            parts.map(|range| message.get(range).unwrap_or_default());
         if !check(id, version, capabilities, &mut out.client) {
             return Verdict::Done;
         }
@@ -168,6 +174,9 @@ impl StatelessClient {
             abilities: Abilities::of(capabilities),
             level: level(wanted),
             order: self.order,
+            token: (!token.is_empty()).then(|| RawId::new(token)),
+            token_now: None,
+            resumed: false,
         };
         self.order += 1;
         if method.is("server/discover") {
@@ -245,7 +254,8 @@ impl StatelessClient {
             });
         }
         let Some(now) = self.calls.get_mut(suspended.wire.as_slice()) else { return };
-        *now = Call { order: now.order, ..call };
+        *now =
+            Call { order: now.order, token: now.token.take(), token_now: call.token, resumed: true, ..call };
         if !suspended.questions.is_empty() {
             self.suspend(suspended, out);
         }
@@ -403,6 +413,9 @@ impl StatelessClient {
             });
             return if wanted { Verdict::Unchanged } else { Verdict::Done };
         }
+        if method.is("notifications/progress") {
+            return self.progress(envelope, out);
+        }
         if method.is("notifications/cancelled") {
             if let Ok(Some(id)) = envelope.request_id() {
                 self.suspensions.withdraw(id);
@@ -411,6 +424,22 @@ impl StatelessClient {
         }
         let foreign = ["notifications/elicitation/complete", "notifications/tasks/status"];
         if foreign.iter().any(|name| method.is(name)) { Verdict::Done } else { Verdict::Unchanged }
+    }
+
+    /// Progress of a call for which the client came back has another token now.
+    fn progress(&self, envelope: &Envelope<'_>, out: &mut Outbox) -> Verdict {
+        let Some(token) = envelope.params().and_then(|params| field(params, "progressToken")) else {
+            return Verdict::Unchanged;
+        };
+        let is_of =
+            |call: &&Call| call.resumed && call.token.as_ref().is_some_and(|own| own.as_slice() == token);
+        let Some(call) = self.calls.values().find(is_of) else { return Verdict::Unchanged };
+        if let (Some(now), Some(range)) = (&call.token_now, envelope.range_of(token)) {
+            let mut edits = Edits::new(envelope.bytes());
+            edits.replace(range, now.as_slice());
+            out.client.push(|to| edits.write(to));
+        }
+        Verdict::Done
     }
 
     /// The server has ended: so do the streams of notifications.
