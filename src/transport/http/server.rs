@@ -127,6 +127,7 @@ impl HttpServer {
             registry: Arc::clone(&self.registry),
             peer: peer.into(),
             make: socket::make::<R, W>,
+            timer: request::Timer::default(),
         });
         let service = service_fn(move |request| {
             let exchange = Arc::clone(&exchange);
