@@ -393,6 +393,7 @@ impl Wrap {
 
     /// A wrap whose head is what `write` puts to the start of its argument, as many bytes as it returns; nothing after the
     /// payload.
+    #[cfg(feature = "websocket")]
     #[inline]
     pub(crate) fn with_head(write: impl FnOnce(&mut [u8; MAX_HEAD]) -> usize) -> Self {
         let mut head = [0; MAX_HEAD];

@@ -31,7 +31,7 @@ pub trait Observer {
     }
 
     /// What a backend wrote that is no message of JSON-RPC 2.0 by its structure: a banner, a line of a log. Told of where
-    /// [`Bridge::noise`] asks for it; a batch is none. Its bytes come from a peer: escape them before they are shown.
+    /// `Bridge::noise` asks for it; a batch is none. Its bytes come from a peer: escape them before they are shown.
     fn noise(&self, direction: Direction, payload: &[u8]) {
         let _ = (direction, payload);
     }

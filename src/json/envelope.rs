@@ -68,6 +68,7 @@ pub(crate) const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Within {
     Params,
+    #[cfg(feature = "link")]
     Result,
 }
 
@@ -372,6 +373,7 @@ impl<'a> Envelope<'a> {
     pub(crate) fn locate(&self, within: Within, path: &[&str]) -> Result<Part, EnvelopeError> {
         let mut part = match within {
             Within::Params => self.parts.params.clone(),
+            #[cfg(feature = "link")]
             Within::Result => self.parts.result.clone(),
         };
         for (level, key) in (1..).zip(path) {

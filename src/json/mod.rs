@@ -15,6 +15,7 @@ mod text;
 mod value;
 
 pub use envelope::{Elements, Envelope, EnvelopeError, Id, Kind, member, string};
+#[cfg(feature = "link")]
 pub(crate) use envelope::{SUBSCRIPTION_ID, Within};
 #[cfg(feature = "link")]
 pub use events::EventReader;

@@ -8,14 +8,12 @@ mod delimiter;
 #[cfg(feature = "json")]
 #[allow(unsafe_code)]
 pub mod json;
-#[cfg(feature = "websocket")]
 mod mask;
 #[cfg(feature = "websocket")]
 mod utf8;
 
 pub(crate) use delimiter::NEAR;
 pub use delimiter::{copy_line, find_far_newline, find_newline};
-#[cfg(feature = "websocket")]
 pub use mask::{is_ascii, mask_copy, rotate, unmask};
 #[cfg(feature = "websocket")]
 pub use utf8::Utf8;
