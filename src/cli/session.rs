@@ -249,7 +249,7 @@ async fn accept(
                     return Ok(listener.into_sessions());
                 }
             }
-            Ok(None) => return Ok(None),
+            Ok(None) => return Ok(listener.into_sessions()),
             Err(error) => {
                 return Err(Failure::Listen(format!(
                     "cannot listen on {} any more: {error}",

@@ -5,7 +5,7 @@ use std::{
     net::TcpStream,
     path::Path,
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use serde_json::{Value, json};
@@ -73,6 +73,18 @@ fn unchunked(mut rest: &str) -> String {
     body
 }
 
+/// A call that is under way for certain: the server has said so by a first notification of progress.
+struct Call(TcpStream, String);
+
+impl Call {
+    /// The answer, once the stream has ended.
+    fn answer(mut self) -> Value {
+        self.0.read_to_string(&mut self.1).unwrap();
+        let (_, body) = self.1.split_once("\r\n\r\n").unwrap();
+        Answer { status: 200, head: String::new(), body: unchunked(body) }.message()
+    }
+}
+
 /// A client with a session.
 #[derive(Clone)]
 struct Session {
@@ -95,6 +107,30 @@ impl Session {
 
     fn post(&self, body: &str) -> Answer {
         request(self.port, "POST", "/mcp", &self.headers, body)
+    }
+
+    /// Begins to sleep for so many seconds; ten times in them there is progress.
+    fn sleep(&self, id: Value, seconds: f64) -> Call {
+        let params =
+            json!({ "name": "sleep", "arguments": { "seconds": seconds }, "_meta": { "progressToken": 1 } });
+        let body =
+            json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params }).to_string();
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        let (headers, length) = (&self.headers, body.len());
+        let request = format!(
+            "POST /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Accept: application/json, text/event-stream\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut bytes = Vec::new();
+        while !String::from_utf8_lossy(&bytes).contains("slept 1 of") {
+            let mut byte = [0; 256];
+            let count = stream.read(&mut byte).unwrap();
+            assert!(count > 0, "{}", String::from_utf8_lossy(&bytes));
+            bytes.extend_from_slice(&byte[..count]);
+        }
+        Call(stream, String::from_utf8(bytes).unwrap())
     }
 
     fn call(&self, id: Value, tool: &str, arguments: Value) -> Value {
@@ -163,12 +199,10 @@ fn a_child_that_dies_is_told_of_at_once_and_started_again() {
         let mut bridge = Bridge::start(1, &arguments);
         let port = http_port(&bridge);
         let session = Session::open(port);
-        let waiting = session.clone();
         let began = Instant::now();
-        let call = thread::spawn(move || waiting.call(json!("late"), "sleep", json!({ "seconds": 60 })));
-        thread::sleep(Duration::from_millis(300));
+        let call = session.sleep(json!("late"), 25.0);
         signal(pids(directory.path())[0], "KILL");
-        let answer = call.join().unwrap();
+        let answer = call.answer();
         assert!(began.elapsed() < LIMIT);
         assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("late"), &json!(-32000)), "{answer}");
         // The same session goes on: its handshake is replayed.
@@ -227,9 +261,10 @@ fn clients_on_byte_streams_survive_their_child_on_request() {
     assert_eq!(client.ask(HELLO)["id"], 1);
     client.send(
         b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n\
-          {\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"tools/call\",\"params\":{\"name\":\"sleep\",\"arguments\":{\"seconds\":60}}}\n",
+          {\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"tools/call\",\"params\":{\"name\":\"sleep\",\"arguments\":{\"seconds\":25},\"_meta\":{\"progressToken\":1}}}\n",
     );
-    thread::sleep(Duration::from_millis(300));
+    let progress: Value = serde_json::from_slice(&client.line()).unwrap();
+    assert_eq!(progress["method"], "notifications/progress");
     signal(pids(directory.path())[0], "KILL");
     let answer: Value = serde_json::from_slice(&client.line()).unwrap();
     assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(2), &json!(-32000)), "{answer}");
@@ -296,10 +331,10 @@ fn stdio_in_front_and_http_behind_pass_what_is_said() {
 fn what_is_under_way_is_answered_before_the_end() {
     let mut bridge = Bridge::start(1, &["--listen", "http://127.0.0.1:0/mcp", "--connect", "demo:"]);
     let session = Session::open(http_port(&bridge));
-    let call = thread::spawn(move || session.call(json!(5), "sleep", json!({ "seconds": 1 })));
-    thread::sleep(Duration::from_millis(300));
+    let call = session.sleep(json!(5), 2.0);
     bridge.signal("TERM");
-    assert!(call.join().unwrap()["result"].is_object());
+    let answer = call.answer();
+    assert!(answer["result"].is_object(), "{answer}");
     assert_eq!(bridge.code(), 0);
 }
 
