@@ -140,7 +140,7 @@ def measure(name, mode, path, line, log):
     def attempt(what, run):
         try:
             run()
-        except (RuntimeError, subprocess.TimeoutExpired, OSError, ValueError) as error:
+        except (RuntimeError, subprocess.TimeoutExpired, OSError, ValueError, IndexError) as error:
             found[what] = None
             print(f"{name}: {what}: {error}", file=sys.stderr)
 

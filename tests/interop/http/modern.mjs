@@ -68,6 +68,35 @@ const more = (server) => ({
   test_cancelled: ["how often test_slow was cancelled", nothing, () => pieces.text(String(cancelled))],
 });
 
+// Asks the client by way of its result, and says what came of it.
+const asks = (described, request, say) => [...described, (given, { mcpReq }) => {
+  const said = mcpReq.inputResponses?.asked;
+  return said ? pieces.text(say(said)) : inputRequired({ inputRequests: { asked: request(given) } });
+}];
+const elicits = (message, requestedSchema) => () => inputRequired.elicit({ message, requestedSchema });
+const completed = ({ action, content }) => `Elicitation completed: action=${action}, content=${JSON.stringify(content ?? {})}`;
+
+// What the scenarios of 2025-11-25 call: a client of that revision comes here through a gateway that translates.
+const legacy = {
+  test_tool_with_logging: [...pieces.longer.test_tool_with_logging, async (_, { mcpReq }) => {
+    for (const line of ["Tool execution started", "Tool processing data", "Tool execution completed"]) {
+      await mcpReq.log("info", line, "fixture");
+      await pieces.sleep(50);
+    }
+    return pieces.text("logged three times");
+  }],
+  test_sampling: asks(pieces.longer.test_sampling, ({ prompt }) => inputRequired.createMessage({
+    messages: [{ role: "user", content: { type: "text", text: prompt } }], maxTokens: 100,
+  }), ({ content }) => `LLM response: ${[content].flat()[0].text}`),
+  test_elicitation: asks(pieces.longer.test_elicitation,
+    ({ message }) => inputRequired.elicit({ message, requestedSchema: pieces.userSchema }),
+    ({ action, content }) => `User response: action=${action}, content=${JSON.stringify(content ?? {})}`),
+  test_elicitation_sep1034_defaults: asks(
+    pieces.longer.test_elicitation_sep1034_defaults, elicits("Is this right?", pieces.defaultsSchema), completed),
+  test_elicitation_sep1330_enums: asks(
+    pieces.longer.test_elicitation_sep1330_enums, elicits("Which?", pieces.enumsSchema), completed),
+};
+
 let cancelled = 0;
 
 function fixture() {
@@ -77,7 +106,7 @@ function fixture() {
       tools: { listChanged: true },
     },
   });
-  const tools = { ...pieces.tools, ...more(server) };
+  const tools = { ...pieces.tools, ...more(server), ...legacy };
   const on = (method, answer) => server.setRequestHandler(method, answer);
   on("tools/list", () => ({
     tools: Object.entries(tools).map(([name, [description, inputSchema]]) => ({ name, description, inputSchema })),

@@ -22,7 +22,7 @@ import traceback
 HERE = pathlib.Path(__file__).resolve().parent
 READY_LIMIT = 20  # seconds until a gateway listens
 ANSWER_LIMIT = 20  # seconds for one answer; a loaded machine is slow
-STREAM_LIMIT = 60  # seconds that a stream is read
+STREAM_LIMIT = 30  # seconds that a stream is read
 CASE_LIMIT = 180  # seconds that a case may take, whatever it does
 GONE_LIMIT = 10
 PR_SET_CHILD_SUBREAPER = 36
@@ -392,6 +392,7 @@ class WebSocket:
 
     def close(self):
         with contextlib.suppress(OSError):
+            self.file.close()
             self.socket.close()
 
 

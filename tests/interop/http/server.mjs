@@ -60,6 +60,27 @@ const longer = {
   },
 };
 
+// What the scenarios of 2026-07-28 call: a client of that revision comes here through a gateway that translates.
+const nothing = { type: "object", properties: {} };
+const modern = {
+  test_logging_tool: ["logs", nothing, async (_, { sendNotification }) => {
+    await sendNotification({ method: "notifications/message", params: { level: "info", data: "a line of log" } });
+    return pieces.text("logged");
+  }],
+  test_streaming_elicitation: ["asks the user", nothing, async (_, extra) => {
+    const { action } = await elicit(extra, "Who are you?", pieces.userSchema);
+    return pieces.text(`said ${action}`);
+  }],
+  test_trigger_tool_change: ["says that the tools have changed", nothing, async (_, { sendNotification }) => {
+    setTimeout(() => sendNotification({ method: "notifications/tools/list_changed" }), 20);
+    return pieces.text("soon");
+  }],
+  test_trigger_prompt_change: ["says that the prompts have changed", nothing, async (_, { sendNotification }) => {
+    setTimeout(() => sendNotification({ method: "notifications/prompts/list_changed" }), 20);
+    return pieces.text("soon");
+  }],
+};
+
 function elicit({ sendRequest }, message, requestedSchema) {
   return sendRequest({ method: "elicitation/create", params: { message, requestedSchema } }, schemas.ElicitResultSchema);
 }
@@ -75,12 +96,13 @@ function fixture() {
   const described = ([name, [description, inputSchema]]) => ({ name, description, inputSchema });
 
   on(schemas.ListToolsRequestSchema, () => ({
-    tools: [...Object.entries(pieces.tools), ...Object.entries(pieces.longer)].map(described),
+    tools: [...Object.entries(pieces.tools), ...Object.entries(pieces.longer), ...Object.entries(modern)].map(described),
   }));
   on(schemas.CallToolRequestSchema, ({ params }, extra) => {
     const given = params.arguments ?? {};
     if (Object.hasOwn(pieces.tools, params.name)) return pieces.tools[params.name][2](given);
     if (Object.hasOwn(longer, params.name)) return longer[params.name](given, extra);
+    if (Object.hasOwn(modern, params.name)) return modern[params.name][2](given, extra);
     refuse(`no tool ${params.name}`);
   });
   on(schemas.ListResourcesRequestSchema, () => ({ resources: pieces.resources }));

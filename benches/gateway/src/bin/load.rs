@@ -427,6 +427,7 @@ async fn idle(plan: &Plan) -> Result<(), Fault> {
         held.push(connection);
     }
     announce();
+    report(Vec::new(), Duration::ZERO);
     Ok(())
 }
 
