@@ -1,5 +1,7 @@
 """The official conformance suite, against the gateway in front of the fixtures and, its client half, against the bridge's
-HTTP client. What is expected stands in expected.json: for each run, [passed, failed] of each of the suite's scenarios."""
+HTTP client. What is expected stands in expected.json: for each run, [passed, failed] of each of the suite's scenarios: at
+least so many passed, at most so many failed. Scenarios of extensions and of tools that the fixtures do not have fail by
+themselves. server-sse-multiple-streams counts a second check only for answers that come as SSE; by JSON it has one."""
 
 import json
 import os
@@ -37,7 +39,11 @@ def compare(name, found):
         EXPECTED.write_text("{\n" + ",\n".join(rows) + "\n}\n")
     wanted = everything.get(name)
     expect(wanted is not None, f"nothing is expected of {name} yet; WRITE_EXPECTED=1 writes it: {json.dumps(found)}")
-    wrong = [f"{key} {found.get(key)}, not {wanted.get(key)}" for key in sorted({*wanted, *found}) if found.get(key) != wanted.get(key)]
+    none = [0, 1 << 20]
+    wrong = [
+        f"{key} {found.get(key)}, not {count}" for key, count in sorted(wanted.items())
+        if found.get(key, none)[0] < count[0] or found.get(key, none)[1] > count[1]
+    ]
     expect(not wrong, f"[passed, failed] of {len(wrong)} scenarios: " + "; ".join(wrong))
 
 
