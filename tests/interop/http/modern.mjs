@@ -126,6 +126,8 @@ function fixture() {
     if (!Object.hasOwn(pieces.prompts, params.name)) refuse(`no prompt ${params.name}`);
     return { messages: pieces.prompts[params.name][2](params.arguments ?? {}) };
   });
+  // Goes to whoever listens for it; the SDK keeps it from all others.
+  setInterval(() => server.sendResourceUpdated({ uri: "test://watched-resource" }).catch(() => {}), 300).unref();
   on("completion/complete", ({ params }) => pieces.complete(params.argument.value));
   return server;
 }
