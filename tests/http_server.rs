@@ -634,6 +634,26 @@ async fn what_belongs_to_no_request_waits_for_a_get() {
 }
 
 #[tokio::test]
+async fn a_stateless_client_is_told_of_revisions_without_sessions_only() {
+    let mut world = plain().await;
+    let (_session, id) = open(&mut world, "2025-11-25").await;
+    let mut client = Client::connect(world.addr).await;
+    let unknown = modern(1, "tools/list", "").replace("2026-07-28", "2099-01-01");
+    let (head, body) = client.request(unknown).await;
+    assert_eq!(head.status, 400);
+    assert!(body.contains(r#""supported":["2026-07-28"],"requested":"2099-01-01""#), "{body}");
+    // Who names a session may choose another.
+    let ping = request(1, "ping");
+    let (_, body) = client.request(post(&format!("{id}MCP-Protocol-Version: 2099-01-01\r\n"), &ping)).await;
+    assert!(body.contains(r#""2025-11-25""#), "{body}");
+    let sessions = world.server.sessions();
+    let (head, body) = client.request(modern(7, "initialize", "")).await;
+    assert_eq!(head.status, 404);
+    assert!(body.contains(r#""id":7,"error":{"code":-32601,"#), "{body}");
+    assert_eq!(world.server.sessions(), sessions, "none was opened");
+}
+
+#[tokio::test]
 async fn a_stream_may_be_closed_before_its_answer() {
     let config = HttpServerConfig::builder().close_streams_after(Some(Duration::from_millis(20)));
     let mut world = world(config.retry(Duration::from_millis(5))).await;

@@ -213,7 +213,9 @@ impl Exchange {
         let (named, single) = match stateless::classify(headers, &envelope, speaks, &self.registry.params) {
             Ok(Era::Sessions(named)) => (named, false),
             Ok(Era::Stateless) => (None, true),
-            Ok(Era::Unsupported(requested)) => return self.unsupported(id, &requested),
+            Ok(Era::Unsupported(requested)) => {
+                return self.unsupported(id, &requested, stateless::is_modern(headers, &envelope));
+            }
             Err(reply) => return *reply,
         };
         if single {
@@ -422,9 +424,9 @@ impl Exchange {
         match head::revision(headers) {
             Named::Known(revision) if revision.is_stateless() => Some(not_allowed("POST")),
             Named::Known(revision) if !self.registry.config().speaks(revision) => {
-                Some(self.unsupported(None, revision.as_str()))
+                Some(self.unsupported(None, revision.as_str(), false))
             }
-            Named::Unknown(text) => Some(self.unsupported(None, text)),
+            Named::Unknown(text) => Some(self.unsupported(None, text, false)),
             _ => None,
         }
     }
@@ -440,9 +442,15 @@ impl Exchange {
             .ok_or_else(|| unknown_session(None).into())
     }
 
-    fn unsupported(&self, id: Option<&[u8]>, requested: &str) -> Reply {
-        let supported: Vec<String> =
-            self.registry.config().revisions.iter().map(|revision| format!("\"{revision}\"")).collect();
+    /// `modern`: by a request without a session, to which only the revisions are named that `server/discover` names.
+    fn unsupported(&self, id: Option<&[u8]>, requested: &str, modern: bool) -> Reply {
+        let revisions = &self.registry.config().revisions;
+        let modern = modern && revisions.iter().any(|revision| revision.is_stateless());
+        let supported: Vec<String> = revisions
+            .iter()
+            .filter(|revision| !modern || revision.is_stateless())
+            .map(|revision| format!("\"{revision}\""))
+            .collect();
         let mut data = bytes::BytesMut::new();
         data.extend_from_slice(br#"{"supported":["#);
         data.extend_from_slice(supported.join(",").as_bytes());

@@ -7,6 +7,7 @@
 //! | -32020 | 400 | a header is missing, malformed or says something else than the body |
 //! | -32022 | 400 | a revision that is not spoken |
 //! | -32600 | 400 | a batch, or an answer: there is nothing to answer |
+//! | -32601 | 404 | `initialize`, which this revision has not |
 
 use std::borrow::Cow;
 
@@ -120,10 +121,22 @@ pub(super) fn classify<'a>(
     let checked = check_method(headers, envelope, is_request)
         .and_then(|()| if is_request { check_name(headers, envelope) } else { Ok(()) })
         .and_then(|()| params.check(headers, envelope));
-    match checked {
-        Ok(()) => Ok(Era::Stateless),
-        Err(text) => refused(MISMATCH, &text),
+    if let Err(text) = checked {
+        return refused(MISMATCH, &text);
     }
+    if is_request && envelope.method().is_some_and(|method| method.is("initialize")) {
+        // Answered here: a server of an older revision behind the gateway would take it.
+        let text = "Method not found: this revision has no initialize";
+        return Err(reply::error(StatusCode::NOT_FOUND, id, NO_METHOD, text).into());
+    }
+    Ok(Era::Stateless)
+}
+
+/// Whether a POST of a revision that is not spoken is of one without sessions: it says so in `_meta`, or names no session.
+pub(super) fn is_modern(headers: &HeaderMap, envelope: &Envelope<'_>) -> bool {
+    let meta = envelope.meta().ok().flatten();
+    let says = meta.is_some_and(|meta| member(meta, META_VERSION).is_ok_and(|version| version.is_some()));
+    says || !headers.contains_key(head::SESSION)
 }
 
 fn check_method(headers: &HeaderMap, envelope: &Envelope<'_>, needed: bool) -> Result<(), String> {
@@ -230,6 +243,8 @@ mod tests {
         };
         let note =
             |params: &str| format!(r#"{{"jsonrpc":"2.0","method":"notifications/x","params":{{{params}}}}}"#);
+        let modern_initialize =
+            format!(r#"{{"jsonrpc":"2.0","id":1,"method":"initialize","params":{{{modern}}}}}"#);
         let version = ("mcp-protocol-version", "2026-07-28");
         let method = ("mcp-method", "tools/list");
         let named = format!(r#"{modern},"name":"caf\u00e9""#);
@@ -255,6 +270,8 @@ mod tests {
             (&[version, method], list(&meta("v999")), "400 -32020"),
             (&[("mcp-protocol-version", "v999"), method], list(&meta("v999")), "Unsupported(\"v999\")"),
             (&[version], INITIALIZE.into(), "400 -32020"),
+            (&[version, ("mcp-method", "initialize")], modern_initialize.clone(), "404 -32601"),
+            (&[version], modern_initialize, "400 -32020"),
             (&[], INITIALIZE.into(), "Sessions(None)"),
             (&[version], note(""), "Stateless"),
             (&[version, ("mcp-method", "x")], note(""), "400 -32020"),
