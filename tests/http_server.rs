@@ -634,6 +634,43 @@ async fn what_belongs_to_no_request_waits_for_a_get() {
 }
 
 #[tokio::test]
+async fn ids_are_the_same_however_they_are_spelled() {
+    let mut world = plain().await;
+    let (mut session, id) = open(&mut world, "2025-11-25").await;
+    let mut client = Client::connect(world.addr).await;
+    for (asked, said) in [
+        (r#""\u00fc\"\\\n""#, "\"ü\\u0022\\u005c\\n\""),
+        ("\"ü\"", r#""\u00FC""#),
+        (r#""\u00fc\/""#, r#""\u00FC/""#),
+        (r#""\ud83d\ude00""#, "\"😀\""),
+    ] {
+        client.send(post(&id, &request(asked, "ping"))).await;
+        next(&mut session).await;
+        // The same text twice is the same id twice; a number is no string.
+        let mut other = Client::connect(world.addr).await;
+        let (head, _) = other.request(post(&id, &request(said, "ping"))).await;
+        assert_eq!(head.status, 400, "{said}");
+        say(&mut session, &answer(r#""\u00fd""#, "0")).await;
+        say(&mut session, &answer(said, "1")).await;
+        let head = client.head().await.unwrap();
+        assert_eq!(head.get("content-type"), Some("application/json"));
+        assert_eq!(client.body(&head).await, answer(said, "1").as_bytes());
+    }
+    let call =
+        r#"{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"_meta":{"progressToken":"\u00fc"}}}"#;
+    client.send(post(&id, call)).await;
+    next(&mut session).await;
+    let mut newer = Client::connect(world.addr).await;
+    newer.send(post(&id, &request(2, "ping"))).await;
+    next(&mut session).await;
+    let progress =
+        r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"ü","progress":1}}"#;
+    say(&mut session, progress).await;
+    assert!(client.head().await.unwrap().is_stream());
+    assert_eq!(Events::new(&mut client).data().await.unwrap(), progress);
+}
+
+#[tokio::test]
 async fn a_stateless_client_is_told_of_revisions_without_sessions_only() {
     let mut world = plain().await;
     let (_session, id) = open(&mut world, "2025-11-25").await;

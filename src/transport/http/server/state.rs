@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Frame,
-    json::{Envelope, Kind, member},
+    json::{Envelope, Kind, member, string},
     limits::HTTP_INBOX_MESSAGES,
     transport::Revision,
 };
@@ -162,7 +162,10 @@ impl State {
             }
             return Poll::Pending;
         }
-        let known = |id: &Bytes| self.streams.iter().any(|stream| stream.waits.contains(id));
+        let known = |id: &Bytes| {
+            let same = |wait: &Bytes| wait == id || is_same_text(wait, id);
+            self.streams.iter().any(|stream| stream.waits.iter().any(same))
+        };
         if asked.ids.iter().any(known) {
             return Poll::Ready(Err(NoEntry::SameId));
         }
@@ -237,7 +240,7 @@ impl State {
                     self.unrouted += 1;
                     return;
                 };
-                if self.initialize.as_deref() == Some(id) {
+                if self.initialize.as_deref().is_some_and(|own| own == id || is_same_text(own, id)) {
                     self.initialized(envelope);
                 }
                 Some(at)
@@ -256,7 +259,11 @@ impl State {
             {
                 let token = envelope.progress_token().ok().flatten();
                 let stream = token.and_then(|token| {
-                    self.streams.iter().position(|stream| stream.tokens.iter().any(|known| known == token))
+                    let by = |same: fn(&[u8], &[u8]) -> bool| {
+                        let has = |stream: &Stream| stream.tokens.iter().any(|known| same(known, token));
+                        self.streams.iter().position(has)
+                    };
+                    by(|one, other| one == other).or_else(|| by(is_same_text))
                 });
                 stream.or_else(|| self.newest())
             }
@@ -267,13 +274,16 @@ impl State {
 
     /// The stream that the answer to `id` belongs on; it waits for it no more.
     fn answers(&mut self, id: &[u8]) -> Option<usize> {
-        self.streams.iter_mut().position(|stream| {
-            let found = stream.waits.iter().position(|wait| wait == id);
-            if let Some(at) = found {
-                stream.waits.swap_remove(at);
-            }
-            found.is_some()
-        })
+        let mut by = |same: fn(&[u8], &[u8]) -> bool| {
+            self.streams.iter_mut().position(|stream| {
+                let found = stream.waits.iter().position(|wait| same(wait, id));
+                if let Some(at) = found {
+                    stream.waits.swap_remove(at);
+                }
+                found.is_some()
+            })
+        };
+        by(|one, other| one == other).or_else(|| by(is_same_text))
     }
 
     /// The stream for what belongs to no request: the newest POST that is under way; `None` for what a GET opens.
@@ -657,6 +667,15 @@ impl State {
             && !self.listen.is_attached()
             && self.streams.iter().all(|stream| !stream.is_attached())
     }
+}
+
+/// Whether two ids are strings that say the same, spelled otherwise: a server may write another escape, or none.
+fn is_same_text(one: &[u8], other: &[u8]) -> bool {
+    let (Some(one), Some(other)) = (string(one), string(other)) else { return false };
+    if !one.raw().contains(&b'\\') && !other.raw().contains(&b'\\') {
+        return one.raw() == other.raw();
+    }
+    one.unescape().is_some_and(|text| other.is(&text))
 }
 
 fn add(to: &mut (usize, usize), what: (usize, usize)) {
