@@ -141,6 +141,8 @@ async fn garbage_is_told_counted_and_skipped() {
         br#"{"jsonrpc":"2.0","id":2"#,
         b"\xff\xfe",
         br#"[{"jsonrpc":"2.0","method":"x"},7]"#,
+        b"[]",
+        b" [ ]",
         b"[]]",
         br#"{"jsonrpc":"2.0","id":3,"id":4,"result":1}"#,
         b"{\"jsonrpc\":\"2.0\",\"method\":\"x\",\"params\":\"\xff\"}",

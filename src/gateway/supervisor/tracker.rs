@@ -261,7 +261,8 @@ impl Tracker {
                 let other = |element: Result<Envelope<'_>, EnvelopeError>| {
                     !element.is_ok_and(|element| !matches!(element.kind(), Kind::Other | Kind::Batch))
                 };
-                if envelope.elements().any(other) {
+                // An empty one is no message either (JSON-RPC 2.0 §6).
+                if envelope.elements().next().is_none() || envelope.elements().any(other) {
                     let fault = Fault::InvalidJson { at: 0, reason: JsonReason::NotJsonRpc };
                     return self.skip(message, &fault.into());
                 }
