@@ -177,6 +177,7 @@ impl SupervisorObserver for Told {
             SupervisorEvent::Ended { number, error, in_flight } => {
                 warn!(backend = number, in_flight, "ended: {error}");
             }
+            SupervisorEvent::Garbage { bytes: [], error } => warn!("the backend: {error}"),
             SupervisorEvent::Garbage { bytes, .. } => {
                 warn!(line = log::preview(bytes, MAX_GARBAGE), "the backend sent what is no message");
             }

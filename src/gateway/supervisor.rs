@@ -34,7 +34,7 @@ use crate::{
     Error, Frame, Result,
     buffer::BufferManager,
     codec::Kind,
-    error::End,
+    error::{End, Fault},
     json::{self, Envelope},
     transport::PollTransport,
 };
@@ -257,6 +257,9 @@ fn stumble(tracker: &mut Tracker, ended: &mut Option<Error>, error: Error, cx: &
     if error.is_fatal() {
         ended.get_or_insert(error);
     } else {
+        if let Error::Fault(Fault::TooLarge { size, limit }) = error {
+            tracker.overrun(size, limit);
+        }
         tracker.skip(&[], &error);
     }
     cx.waker().wake_by_ref();

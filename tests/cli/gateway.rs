@@ -216,6 +216,24 @@ fn a_child_that_dies_is_told_of_at_once_and_started_again() {
 }
 
 #[test]
+fn an_answer_that_is_too_large_is_told_of() {
+    for shared in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let server = server(directory.path());
+        let mut arguments =
+            vec!["--listen", "http://127.0.0.1:0/mcp", "--max-message-size", "64KiB", "--connect", &server];
+        if shared {
+            arguments.push("--shared");
+        }
+        let bridge = Bridge::start(1, &arguments);
+        let session = Session::open(http_port(&bridge));
+        let answer = session.call(json!("big"), "big", json!({ "bytes": 200_000 }));
+        assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("big"), &json!(-32603)), "{answer}");
+        assert_eq!(text(&session.call(json!(7), "echo", json!({ "message": "next" }))), "next");
+    }
+}
+
+#[test]
 fn shared_backends_keep_clients_apart() {
     let directory = tempfile::tempdir().unwrap();
     let server = server(directory.path());

@@ -385,6 +385,26 @@ impl Tracker {
         self.status.add(Count::FailedRequest);
     }
 
+    /// A message of the server was too large to be taken. When a single request is under way, that was its answer: it would
+    /// wait for ever. Which one it was of several cannot be told, as nothing of such a message is kept.
+    pub(super) fn overrun(&mut self, size: u64, limit: usize) {
+        if self.calls.len() != 1 {
+            return;
+        }
+        let text = format!("the server's answer of {size} bytes exceeds the limit of {limit} bytes");
+        let (owed, status) = (&mut self.owed, &self.status);
+        self.calls.drain(|id, _| {
+            let mut answer = Vec::new();
+            refusal::refuse(id, BAD_ANSWER, &text, &mut answer);
+            owed.push_back(answer);
+            status.add(Count::FailedRequest);
+        });
+        status.set_in_flight(0);
+        if let Handshake::Asked(_) = self.handshake {
+            self.handshake = Handshake::None;
+        }
+    }
+
     /// The server has ended: answers all that is under way, takes back its own requests.
     pub(super) fn fail_all(&mut self, text: &str) {
         let (owed, status) = (&mut self.owed, &self.status);
