@@ -378,9 +378,12 @@ fn a_watchdog_ends_the_stubborn_when_we_are_killed_and_then_itself() {
         vec![first, (reader, writer, handle)]
     });
     ids.extend(ids.clone().into_iter().flat_map(children));
-    let watchdogs: Vec<_> =
-        children(parent.id()).into_iter().filter(|id| runs(*id) && !ids.contains(id)).collect();
-    assert_eq!(watchdogs.len(), 1, "one for all");
+    let mut watchdogs = Vec::new();
+    // The one that was dropped may take a moment to die.
+    soon("there is more than one watchdog", || {
+        watchdogs = children(parent.id()).into_iter().filter(|id| runs(*id) && !ids.contains(id)).collect();
+        watchdogs.len() == 1
+    });
     assert!(ids.len() >= 4, "{ids:?}");
     // What a terminal or an operator sends to all it can see.
     for ignored in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
