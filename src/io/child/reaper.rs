@@ -22,6 +22,7 @@ pub(super) fn hand_over(reap: Reap) {
         },
         None => reap,
     };
+    // As long as there are children that were told to end and have not: the system bounds those.
     let (queue, inbox) = mpsc::channel();
     let started = std::thread::Builder::new()
         .name("framewire-reaper".into())
