@@ -392,10 +392,15 @@ impl Tracker {
             return;
         }
         let text = format!("the server's answer of {size} bytes exceeds the limit of {limit} bytes");
+        self.refuse_all(BAD_ANSWER, &text);
+    }
+
+    /// Answers all that is under way with an error.
+    fn refuse_all(&mut self, code: i32, text: &str) {
         let (owed, status) = (&mut self.owed, &self.status);
         self.calls.drain(|id, _| {
             let mut answer = Vec::new();
-            refusal::refuse(id, BAD_ANSWER, &text, &mut answer);
+            refusal::refuse(id, code, text, &mut answer);
             owed.push_back(answer);
             status.add(Count::FailedRequest);
         });
@@ -407,14 +412,8 @@ impl Tracker {
 
     /// The server has ended: answers all that is under way, takes back its own requests.
     pub(super) fn fail_all(&mut self, text: &str) {
-        let (owed, status) = (&mut self.owed, &self.status);
-        self.calls.drain(|id, _| {
-            let mut answer = Vec::new();
-            refusal::refuse(id, SERVER_ENDED, text, &mut answer);
-            owed.push_back(answer);
-            status.add(Count::FailedRequest);
-        });
-        status.set_in_flight(0);
+        self.refuse_all(SERVER_ENDED, text);
+        let owed = &mut self.owed;
         if self.stale.len() + self.asks.len() > MAX_ASKS {
             self.stale.clear();
         }
@@ -435,9 +434,6 @@ impl Tracker {
             if let Some(key) = Key::of_value(id.as_bytes()) {
                 stale.insert(&key, PLAIN);
             }
-        }
-        if let Handshake::Asked(_) = self.handshake {
-            self.handshake = Handshake::None;
         }
     }
 }
