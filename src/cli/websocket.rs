@@ -28,13 +28,13 @@ const PROTOCOL: &str = "mcp";
 /// Whom listeners of WebSockets let in.
 #[derive(Debug, Args)]
 pub(crate) struct Guard {
-    /// Origin of pages that may connect over WebSocket, such as https://example.com, or '*'; may repeat. Pages of the
+    /// Origin of pages that may connect over WebSocket and HTTP, such as https://example.com, or '*'; may repeat. Pages of the
     /// listener's own host may always, programs that are no browser send none
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
 
-    /// Name by which clients may ask for the listener over WebSocket, or '*'; may repeat. Where it listens on loopback
-    /// only the names of loopback are let in otherwise, against DNS rebinding
+    /// Name by which clients may ask for the listener over WebSocket and HTTP, or '*'; may repeat. Otherwise only names of
+    /// loopback are let in and, with --expose, addresses: against DNS rebinding
     #[arg(long, value_name = "HOST")]
     allow_host: Vec<String>,
 
@@ -118,12 +118,12 @@ fn not_empty(from: &str, token: &str) -> Result<String, Failure> {
 }
 
 impl Rules {
-    /// Whom a listener lets in. `loopback`: only this machine reaches it; one that others reach and whose names nobody has
-    /// told answers to any.
+    /// Whom a listener lets in. `loopback`: only this machine reaches it. One that others reach answers to addresses, and to
+    /// the names it was told: any other may be that of a page that resolves it to this machine.
     pub(crate) fn access(&self, loopback: bool) -> Access {
         let mut access = Access::new();
-        if !loopback && self.hosts.is_empty() {
-            access = access.host("*");
+        if !loopback {
+            access = access.addresses();
         }
         access = self.hosts.iter().fold(access, |access, host| access.host(host.as_str()));
         access = self.origins.iter().fold(access, |access, origin| access.origin(origin.as_str()));
@@ -211,10 +211,12 @@ mod tests {
             (true, "localhost", origin("https://evil.example"), 403),
             (true, "localhost", origin("http://localhost.evil.example"), 403),
             (true, "localhost", origin("null"), 403),
-            (false, "mcp.example:9001", String::new(), 101),
-            (false, "mcp.example:9001", origin("https://mcp.example"), 101),
-            (false, "mcp.example:9001", origin("https://evil.example"), 403),
-            (false, "mcp.example:9001", origin("http://localhost"), 403),
+            (false, "192.0.2.7:9001", String::new(), 101),
+            (false, "192.0.2.7:9001", origin("https://192.0.2.7"), 101),
+            (false, "192.0.2.7:9001", origin("https://evil.example"), 403),
+            (false, "192.0.2.7:9001", origin("http://localhost"), 403),
+            (false, "mcp.example:9001", String::new(), 403),
+            (false, "evil.example:9001", origin("http://evil.example:9001"), 403),
         ] {
             assert_eq!(status(&open, "", loopback, host, &extra), expected, "{host} {extra}");
         }

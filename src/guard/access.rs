@@ -27,6 +27,8 @@ pub enum Refused {
 #[derive(Clone, Default)]
 pub struct Access {
     hosts: Vec<String>,
+    /// Whether any address is a name of the listener.
+    addresses: bool,
     origins: Vec<String>,
     tokens: Vec<Vec<u8>>,
 }
@@ -42,6 +44,14 @@ impl Access {
     #[must_use]
     pub fn host(mut self, host: impl Into<String>) -> Self {
         self.hosts.push(host.into());
+        self
+    }
+
+    /// Also answers to any IP address, for a listener that other machines reach: a page can make its own name resolve to
+    /// this machine, but has no address for a name.
+    #[must_use]
+    pub fn addresses(mut self) -> Self {
+        self.addresses = true;
         self
     }
 
@@ -71,7 +81,8 @@ impl Access {
     /// [`Refused::Host`] or [`Refused::Origin`].
     pub fn check_source(&self, host: &str, origin: Option<&str>) -> Result<(), Refused> {
         let name = without_port(host);
-        if !(is_loopback(name) || listed(&self.hosts, name) || listed(&self.hosts, host)) {
+        let known = is_loopback(name) || (self.addresses && address(name).is_some());
+        if !(known || listed(&self.hosts, name) || listed(&self.hosts, host)) {
             return Err(Refused::Host);
         }
         let Some(origin) = origin else { return Ok(()) };
@@ -104,6 +115,7 @@ impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Access")
             .field("hosts", &self.hosts)
+            .field("addresses", &self.addresses)
             .field("origins", &self.origins)
             .field("tokens", &self.tokens.len())
             .finish()
@@ -122,10 +134,13 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-fn is_loopback(host: &str) -> bool {
+fn address(host: &str) -> Option<IpAddr> {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    host.eq_ignore_ascii_case("localhost")
-        || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    bare.parse().ok()
+}
+
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || address(host).is_some_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -137,6 +152,7 @@ mod tests {
         let open = Access::new();
         let listed = Access::new().host("mcp.example").origin("https://app.example").origin("null");
         let any = Access::new().host("*").origin("*");
+        let exposed = Access::new().addresses();
         for (access, host, origin, expected) in [
             (&open, "127.0.0.1:9001", None, Ok(())),
             (&open, "LocalHost", None, Ok(())),
@@ -161,6 +177,11 @@ mod tests {
             (&listed, "mcp.example", Some("http://localhost"), Err(Refused::Origin)),
             (&listed, "mcp.example", Some("https://app.example"), Ok(())),
             (&listed, "localhost", Some("null"), Ok(())),
+            (&exposed, "192.0.2.7:9001", None, Ok(())),
+            (&exposed, "[2001:db8::1]:9001", Some("http://[2001:db8::1]"), Ok(())),
+            (&exposed, "192.0.2.7", Some("https://evil.example"), Err(Refused::Origin)),
+            (&exposed, "evil.example:9001", Some("http://evil.example:9001"), Err(Refused::Host)),
+            (&exposed, "192.0.2.7.evil.example", None, Err(Refused::Host)),
             (&any, "whatever", Some("https://evil.example"), Ok(())),
         ] {
             assert_eq!(access.check_source(host, origin), expected, "{host} {origin:?}");
