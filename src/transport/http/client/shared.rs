@@ -155,8 +155,10 @@ impl Shared {
     }
 
     pub(super) fn close(&self) {
-        self.outbox.close();
+        // In this order: a driver that found nothing left to send before it is told to close would take it for the end
+        // of sending.
         self.closing.set();
+        self.outbox.close();
     }
 
     /// A request as it goes out. `http2`: the connection is of that version, which wants the whole URL.
