@@ -76,6 +76,19 @@ fn tls_options_are_read() {
 }
 
 #[test]
+fn a_pin_may_begin_with_a_slash() {
+    const PIN: &str = "/7gDVGBau5GsFC8ymVUz6ItrE2YA4BKhJO6LEAfJWnA=";
+    for text in [PIN.to_owned(), format!("sha256/{PIN}"), format!("sha256//{PIN}")] {
+        let endpoint = parsed(&format!("tls://h:1?pin={text}"));
+        let Address::Tls(tls) = &endpoint.address else { panic!("{endpoint:?}") };
+        assert_eq!(tls.pins, [text]);
+    }
+    for text in [format!("/{PIN}"), format!("sha256///{PIN}"), format!("sha256{PIN}")] {
+        assert!(format!("tls://h:1?pin={text}").parse::<Endpoint>().is_err(), "{text}");
+    }
+}
+
+#[test]
 fn mistakes_get_an_answer_that_helps() {
     for (text, answer) in [
         ("", "an endpoint is needed"),

@@ -143,9 +143,13 @@ fn text(value: &str) -> Result<String, EndpointError> {
 
 /// 43 characters of base64, with or without the `=` at the end and curl's prefix.
 fn is_pin(text: &str) -> bool {
-    let text = text.strip_prefix("sha256//").or_else(|| text.strip_prefix("sha256/")).unwrap_or(text);
     let text = text.strip_suffix('=').unwrap_or(text);
-    text.len() == 43 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte))
+    // From the end: the digest's own first character may be a slash.
+    let Some((prefix, digest)) = text.len().checked_sub(43).and_then(|at| text.split_at_checked(at)) else {
+        return false;
+    };
+    ["", "sha256/", "sha256//"].contains(&prefix)
+        && digest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte))
 }
 
 fn escaped_file(path: &Path) -> String {

@@ -62,11 +62,16 @@ impl FromStr for SpkiPin {
 
     fn from_str(text: &str) -> Result<Self, PinError> {
         let text = text.trim();
-        let text = text.strip_prefix("sha256//").or_else(|| text.strip_prefix("sha256/")).unwrap_or(text);
         let text = text.strip_suffix('=').unwrap_or(text);
+        // From the end: the digest's own first character may be a slash.
+        let (prefix, digest) =
+            text.len().checked_sub(43).and_then(|at| text.split_at_checked(at)).ok_or(PinError)?;
+        if !["", "sha256/", "sha256//"].contains(&prefix) {
+            return Err(PinError);
+        }
         let bytes = BASE64_NOPAD
-            .decode(text.as_bytes())
-            .or_else(|_| BASE64URL_NOPAD.decode(text.as_bytes()))
+            .decode(digest.as_bytes())
+            .or_else(|_| BASE64URL_NOPAD.decode(digest.as_bytes()))
             .map_err(|_| PinError)?;
         bytes.try_into().map(Self).map_err(|_| PinError)
     }
