@@ -6,6 +6,8 @@
 //! servers take turns, and a ratio is the median of the ratios of the turns. Ours is the plain loop of `receive` and
 //! `send`; the rivals answer as well as they can in one task: they queue, and flush once no further message is there.
 //!
+//! uWebSockets, which is C++, takes part when `UWEBSOCKETS` names its echo: see `websocket-rivals/uwebsockets/build`.
+//!
 //! The same for compressed messages (RFC 7692), with context takeover in both directions and level 1 in all, against
 //! those rivals that can: 64 messages of JSON, each different, again and again.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
@@ -51,6 +53,9 @@ const SERVERS: [&str; 7] = [
     "yawc",
     "sockudo-ws",
 ];
+
+/// Where the echo on uWebSockets is, if it takes part.
+const UWEBSOCKETS: &str = "UWEBSOCKETS";
 
 /// The servers of compressed messages.
 const DEFLATING: [&str; 3] = ["framewire, deflate", "yawc, deflate", "sockudo-ws, deflate"];
@@ -218,16 +223,41 @@ impl Drop for Running {
     }
 }
 
+/// The opening handshake, with the key of RFC 6455 section 1.3; the other servers begin behind it.
+fn shake_hands(stream: &mut StdTcpStream) {
+    stream
+        .write_all(
+            b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+        )
+        .unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+}
+
 impl Running {
     fn start(kind: &str, size: usize) -> Self {
-        let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--serve", kind])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let foreign = if kind == "uWebSockets" { env::var_os(UWEBSOCKETS) } else { None };
+        let mut command = match &foreign {
+            Some(program) => Command::new(program),
+            None => {
+                let mut command = Command::new(env::current_exe().unwrap());
+                command.args(["--serve", kind]);
+                command
+            }
+        };
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut place = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut place).unwrap();
-        let stream = StdTcpStream::connect(place.trim()).unwrap();
+        let mut stream = StdTcpStream::connect(place.trim()).unwrap();
+        if foreign.is_some() {
+            shake_hands(&mut stream);
+        }
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let payload: Vec<u8> = (0..size).map(|at| b'a' + (at % 26) as u8).collect();
@@ -498,10 +528,12 @@ fn main() {
         return deflate(turns);
     }
     println!("server CPU, µs per message, median of {turns} turns; in brackets: to the echo of bytes\n");
-    println!("| size | {} |\n|---|{}", SERVERS.join(" | "), "---|".repeat(SERVERS.len()));
+    let mut servers = SERVERS.to_vec();
+    servers.extend(env::var_os(UWEBSOCKETS).map(|_| "uWebSockets"));
+    println!("| size | {} |\n|---|{}", servers.join(" | "), "---|".repeat(servers.len()));
     for (name, size) in SIZES {
-        let mut all: Vec<Running> = SERVERS.iter().map(|kind| Running::start(kind, size)).collect();
-        let mut figures = vec![Vec::new(); SERVERS.len()];
+        let mut all: Vec<Running> = servers.iter().map(|kind| Running::start(kind, size)).collect();
+        let mut figures = vec![Vec::new(); all.len()];
         for turn in 0..=turns {
             for (server, figures) in all.iter_mut().zip(&mut figures) {
                 let figure = server.turn();
