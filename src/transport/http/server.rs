@@ -30,6 +30,7 @@ mod socket;
 mod state;
 mod stateless;
 mod stream;
+mod turn;
 
 use std::{
     convert::Infallible,
@@ -55,7 +56,7 @@ pub use self::{
     config::{HttpConfigError, HttpServerConfig, HttpServerConfigBuilder},
     session::HttpSession,
 };
-use self::{io::Halves, registry::Registry, request::Exchange};
+use self::{io::Halves, registry::Registry, request::Exchange, turn::Turn};
 
 /// Requests of one HTTP/2 connection under way at a time.
 const MAX_STREAMS: u32 = 256;
@@ -134,11 +135,12 @@ impl HttpServer {
             async move { Ok::<_, Infallible>(exchange.answer(request).await) }
         });
         let mut connection = pin!(self.builder.serve_connection_with_upgrades(io, service));
+        let mut turn = Turn::new();
         let mut closing = self.registry.closing();
         {
             let mut closed = pin!(closing.wait_for(|closing| *closing));
             let ended = poll_fn(|cx| {
-                if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                if let Poll::Ready(ended) = turn.poll(cx, |cx| connection.as_mut().poll(cx)) {
                     return Poll::Ready(Some(ended));
                 }
                 closed.as_mut().poll(cx).map(|_| None)
@@ -149,7 +151,8 @@ impl HttpServer {
             }
         }
         connection.as_mut().graceful_shutdown();
-        connection.await.map_err(std_io::Error::other)
+        let ended = poll_fn(|cx| turn.poll(cx, |cx| connection.as_mut().poll(cx))).await;
+        ended.map_err(std_io::Error::other)
     }
 
     /// Takes no new sessions and no further requests; streams that wait for what may come end, and each
