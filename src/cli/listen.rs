@@ -62,9 +62,10 @@ impl Arrived {
             Self::Open(opened) => return Ok(*opened),
             Self::WebSocket(shaking) => shaking,
         };
-        let (accepted, unread) = websocket::answer(&mut shaking.reader, &mut shaking.writer, &shaking.server)
-            .await
-            .map_err(|error| Failure::runtime(format!("{}: {error}", shaking.peer)))?;
+        // Boxed, as the rest of a session has no use for the room that it needs.
+        let answer = websocket::answer(&mut shaking.reader, &mut shaking.writer, &shaking.server);
+        let (accepted, unread) =
+            Box::pin(answer).await.map_err(|error| Failure::runtime(format!("{}: {error}", shaking.peer)))?;
         let Shaking { reader, writer, codec, config, peer, .. } = *shaking;
         let codec = AnyCodec::WebSocket(Box::new(guard::agreed(codec, accepted.deflate)));
         let link = Link::with_unread(codec, reader, writer, config, &unread).map_err(Failure::runtime)?;

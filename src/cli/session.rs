@@ -267,6 +267,7 @@ async fn session(
     stopped: watch::Receiver<Stop>,
 ) -> Result<(), Failure> {
     debug!(connection = number, peer = client.peer(), "accepted");
+    // What only some clients need, and none for long, is boxed: each session has room for all of this as long as it lives.
     let mut client = match client.open().await {
         Ok(client) => client,
         Err(failure) => {
@@ -283,14 +284,14 @@ async fn session(
         _ => info!(connection = number, peer = client.peer, "connected"),
     }
     if plan.backend.address == Address::Echo {
-        return echo(number, client, plan, stopped).await;
+        return Box::pin(echo(number, client, plan, stopped)).await;
     }
     let backend = match client.speaks {
         Speaks::Request => Ok(plan.gateway.request()),
         Speaks::Session => Ok(plan.gateway.session()),
         Speaks::Stream if plan.gateway.is_always() => Ok(plan.gateway.session()),
         Speaks::Stream => {
-            let opened = open::connect(&plan.backend, &plan.outgoing, number).await;
+            let opened = Box::pin(open::connect(&plan.backend, &plan.outgoing, number)).await;
             opened.map(|backend| match plan.backend.address {
                 Address::Http(..) => plan.gateway.translated(backend),
                 _ => backend,
@@ -320,7 +321,7 @@ async fn run(
         report = plan.bridge.run(&mut client.link, &mut backend.link, &watcher, stop) => report,
         () = cut => {
             info!(connection = number, "cut off");
-            tokio::join!(client.cut(), backend.cut());
+            Box::pin(part(client, backend, true)).await;
             return Ok(());
         }
     };
@@ -331,14 +332,19 @@ async fn run(
             info!(connection = number, code = reason.code(), text, "{who} closed the WebSocket");
         }
     }
-    if report.gave_up {
-        // Nobody takes what may still be queued.
+    // Nobody takes what may still be queued of those that were given up.
+    Box::pin(part(client, backend, report.gave_up)).await;
+    told(number, &report)
+}
+
+/// Ends both, at once or in order.
+async fn part(client: Opened, backend: Opened, at_once: bool) {
+    if at_once {
         tokio::join!(client.cut(), backend.cut());
     } else {
         client.end().await;
         backend.end().await;
     }
-    told(number, &report)
 }
 
 /// Sends a client's messages back to it.
