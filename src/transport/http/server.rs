@@ -57,6 +57,7 @@ pub use self::{
     session::HttpSession,
 };
 use self::{io::Halves, registry::Registry, request::Exchange, turn::Turn};
+use crate::limits::HTTP_MAX_HEADERS;
 
 /// Requests of one HTTP/2 connection under way at a time.
 const MAX_STREAMS: u32 = 256;
@@ -91,8 +92,11 @@ impl HttpServer {
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(config.read_timeout)
-            .max_buf_size(config.max_head_size)
-            .max_headers(config.max_headers);
+            .max_buf_size(config.max_head_size);
+        // As many as hyper would take anyway: it then does not prepare the memory for them anew with each request.
+        if config.max_headers != HTTP_MAX_HEADERS {
+            builder.http1().max_headers(config.max_headers);
+        }
         builder
             .http2()
             .timer(TokioTimer::new())

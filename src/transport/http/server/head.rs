@@ -74,6 +74,13 @@ pub(super) fn check_token(headers: &HeaderMap, access: &Access) -> Result<(), Re
     access.check_token(token)
 }
 
+/// Whether both kinds of answers to a POST are accepted.
+pub(super) fn accepts_answers(headers: &HeaderMap) -> bool {
+    // What nearly every client says is known without taking it apart.
+    one(headers, &ACCEPT) == Some("application/json, text/event-stream")
+        || (accepts(headers, "application/json") && accepts(headers, "text/event-stream"))
+}
+
 /// Whether `kind` is accepted (RFC 9110 §12.5.1). No header accepts everything.
 pub(super) fn accepts(headers: &HeaderMap, kind: &str) -> bool {
     let mut any = false;
@@ -110,6 +117,9 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
         .iter()
         .all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
     let Some(kind) = one(headers, &CONTENT_TYPE) else { return false };
+    if kind == "application/json" {
+        return plain;
+    }
     let mut parts = kind.split(';').map(str::trim_ascii);
     let json = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("application/json"));
     // JSON is UTF-8 (RFC 8259 §8.1).
@@ -182,6 +192,8 @@ mod tests {
             (&["application/jsonx, xtext/event-stream"], (false, false)),
         ] {
             assert_eq!(both(values), expected, "{values:?}");
+            let answers = accepts_answers(&headers(ACCEPT, values));
+            assert_eq!(answers, expected == (true, true), "{values:?}");
         }
     }
 

@@ -115,16 +115,16 @@ impl Exchange {
         }
         // Its page may read the answer, now that it is known to be allowed.
         let origin = parts.headers.get(ORIGIN).cloned();
-        let mut reply = self.judge(parts, body, upgrade).await;
+        let mut reply = self.judge(&parts, body, upgrade).await;
         if let Some(origin) = origin {
             cors::allow(reply.headers_mut(), origin);
         }
         reply
     }
 
-    async fn judge(&self, parts: Parts, body: Incoming, upgrade: Option<OnUpgrade>) -> Reply {
+    async fn judge(&self, parts: &Parts, body: Incoming, upgrade: Option<OnUpgrade>) -> Reply {
         let config = self.registry.config();
-        if let Some(reply) = cors::preflight(&parts) {
+        if let Some(reply) = cors::preflight(parts) {
             return reply;
         }
         if let Err(refused) = head::check_token(&parts.headers, &config.access) {
@@ -134,26 +134,26 @@ impl Exchange {
         let path = parts.uri.path();
         if path == config.path {
             return match upgrade {
-                Some(upgrade) if parts.version < Version::HTTP_2 => self.socket(&parts, upgrade),
+                Some(upgrade) if parts.version < Version::HTTP_2 => self.socket(parts, upgrade),
                 _ => self.streamable(parts, body).await,
             };
         }
         if let Some((stream, messages)) = &config.legacy {
             if path == stream {
-                return self.open_legacy(&parts, messages);
+                return self.open_legacy(parts, messages);
             }
             if path == messages {
-                return self.post_legacy(&parts, body).await;
+                return self.post_legacy(parts, body).await;
             }
         }
         reply::error(StatusCode::NOT_FOUND, None, REFUSED, "nothing is served here")
     }
 
-    async fn streamable(&self, parts: Parts, body: Incoming) -> Reply {
+    async fn streamable(&self, parts: &Parts, body: Incoming) -> Reply {
         match parts.method {
-            Method::POST => self.post(&parts, body).await,
-            Method::GET => self.get(&parts),
-            Method::DELETE => self.delete(&parts),
+            Method::POST => self.post(parts, body).await,
+            Method::GET => self.get(parts),
+            Method::DELETE => self.delete(parts),
             _ => not_allowed("GET, POST, DELETE"),
         }
     }
@@ -196,7 +196,7 @@ impl Exchange {
 
     async fn post(&self, parts: &Parts, body: Incoming) -> Reply {
         let headers = &parts.headers;
-        if !(head::accepts(headers, "application/json") && head::accepts(headers, "text/event-stream")) {
+        if !head::accepts_answers(headers) {
             let text = "application/json and text/event-stream have to be accepted";
             return reply::error(StatusCode::NOT_ACCEPTABLE, None, REFUSED, text);
         }
