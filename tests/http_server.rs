@@ -190,6 +190,71 @@ async fn what_precedes_the_answer_makes_it_a_stream() {
 }
 
 #[tokio::test]
+async fn who_would_rather_have_events_gets_them() {
+    let mut world = plain().await;
+    let rather = |text: &str| {
+        text.replace(
+            "Accept: application/json, text/event-stream",
+            "Accept: text/event-stream, application/json",
+        )
+    };
+    let mut client = Client::connect(world.addr).await;
+    client.send(rather(&post("", INITIALIZE))).await;
+    let mut session = in_time(world.sessions.accept()).await.unwrap();
+    next(&mut session).await;
+    say(&mut session, &initialized("2025-11-25")).await;
+    let head = client.head().await.unwrap();
+    assert!(head.is_stream());
+    let id = format!("Mcp-Session-Id: {}\r\n", head.get("mcp-session-id").unwrap());
+    let mut events = Events::new(&mut client);
+    assert_eq!(
+        events.next().await.unwrap().data.as_deref(),
+        Some(""),
+        "primed, as any stream of this revision"
+    );
+    assert_eq!(events.data().await.unwrap(), initialized("2025-11-25"));
+    assert_eq!(events.next().await, None);
+
+    // Several at once, answered in another order, an error among them: each on its own stream, and resumable.
+    let mut clients = Vec::new();
+    for n in 0..3 {
+        let mut client = Client::connect(world.addr).await;
+        client.send(rather(&post(&id, &request(n, "tools/list")))).await;
+        assert_eq!(next(&mut session).await, request(n, "tools/list"));
+        clients.push(client);
+    }
+    let failed = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":""}}"#;
+    let answers = [answer(0, "{}"), failed.to_owned(), answer(2, "{}")];
+    for n in [2, 0, 1] {
+        say(&mut session, &answers[n]).await;
+    }
+    for (client, answer) in clients.iter_mut().zip(&answers) {
+        assert!(client.head().await.unwrap().is_stream());
+        let mut events = Events::new(client);
+        let primed = events.next().await.unwrap();
+        assert_eq!(events.data().await.as_ref(), Some(answer));
+        assert_eq!(events.next().await, None);
+        let mut again = Client::connect(world.addr).await;
+        again.send(get(&format!("{id}Last-Event-ID: {}\r\n", primed.id.unwrap()))).await;
+        assert!(again.head().await.unwrap().is_stream());
+        assert_eq!(Events::new(&mut again).data().await.as_ref(), Some(answer));
+    }
+    // What has no answer has no stream, and what is refused is JSON.
+    let (head, _) = client.request(rather(&post(&id, &notification("notifications/x")))).await;
+    assert_eq!((head.status, head.is_stream()), (202, false));
+    let (head, body) = client.request(rather(&post(&id, "{"))).await;
+    assert_eq!((head.status, head.get("content-type")), (400, Some("application/json")), "{body}");
+
+    // A request that stands alone has its status from its answer.
+    client.send(rather(&modern(7, "tools/list", ""))).await;
+    let mut alone = in_time(world.sessions.accept()).await.unwrap();
+    next(&mut alone).await;
+    say(&mut alone, r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32601,"message":""}}"#).await;
+    let head = client.head().await.unwrap();
+    assert_eq!((head.status, head.get("content-type")), (404, Some("application/json")));
+}
+
+#[tokio::test]
 async fn the_oldest_revision_answers_on_its_one_stream() {
     let mut world = plain().await;
     let mut listening = Client::connect(world.addr).await;

@@ -12,6 +12,9 @@
 //! | 2025-03-26 to 2025-11-25 | POST `initialize` opens a session; each POST is answered by JSON or by a stream; GET opens a stream for what belongs to no request, or one that broke (`Last-Event-ID`); DELETE ends the session |
 //! | 2026-07-28 | each POST stands alone |
 //!
+//! A POST whose answer is all that comes is answered by JSON, any other by a stream of events. In a session, a client that
+//! names `text/event-stream` before `application/json` in Accept, or gives it more weight, always gets a stream.
+//!
 //! A second GET of a session takes the stream over from the first, which ends: the first is usually dead and nobody knows it
 //! yet. What was on its way is kept, and the client that comes back behind the last event it saw misses nothing.
 

@@ -1,7 +1,8 @@
 """The official conformance suite, against the gateway in front of the fixtures and, its client half, against the bridge's
 HTTP client. What is expected stands in expected.json: for each run, [passed, failed] of each of the suite's scenarios: at
 least so many passed, at most so many failed. Scenarios of extensions and of tools that the fixtures do not have fail by
-themselves. server-sse-multiple-streams counts a second check only for answers that come as SSE; by JSON it has one."""
+themselves. server-sse-multiple-streams counts a second check only for answers that come as SSE, which it names first in
+Accept; sessions keep to that, requests of 2026-07-28 that stand alone are answered by JSON and have one check."""
 
 import json
 import os

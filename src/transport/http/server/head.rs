@@ -106,8 +106,35 @@ pub(super) fn accepts(headers: &HeaderMap, kind: &str) -> bool {
 
 /// Whether a parameter says that it is not accepted: `q=0`.
 fn is_zero(parameter: &str) -> bool {
-    let value = parameter.strip_prefix("q=").or_else(|| parameter.strip_prefix("Q="));
-    value.is_some_and(|value| value.parse::<f32>().is_ok_and(|weight| weight == 0.0))
+    weight(parameter) == Some(0.0)
+}
+
+/// The weight that a parameter is, if it is one.
+fn weight(parameter: &str) -> Option<f32> {
+    let value = parameter.strip_prefix("q=").or_else(|| parameter.strip_prefix("Q="))?;
+    value.parse().ok()
+}
+
+/// Whether the client would rather have an answer as events than as JSON: it gives them more weight or, at the same weight,
+/// names them first. Both have to be named. The order says nothing by RFC 9110 §12.5.1, and of two kinds that weigh the
+/// same the server may choose.
+pub(super) fn prefers_events(headers: &HeaderMap) -> bool {
+    let (mut events, mut json, mut order) = (None, None, 0);
+    for value in headers.get_all(ACCEPT) {
+        let Ok(value) = value.to_str() else { continue };
+        for range in value.split(',') {
+            let mut parts = range.split(';').map(str::trim_ascii);
+            let kind = parts.next().unwrap_or_default();
+            let place = match () {
+                () if kind.eq_ignore_ascii_case("text/event-stream") => &mut events,
+                () if kind.eq_ignore_ascii_case("application/json") => &mut json,
+                () => continue,
+            };
+            order -= 1;
+            place.get_or_insert((parts.find_map(weight).unwrap_or(1.0), order));
+        }
+    }
+    matches!((events, json), (Some(events), Some(json)) if events > json)
 }
 
 /// Whether the body is JSON, as it is.
@@ -194,6 +221,29 @@ mod tests {
             assert_eq!(both(values), expected, "{values:?}");
             let answers = accepts_answers(&headers(ACCEPT, values));
             assert_eq!(answers, expected == (true, true), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_preferred() {
+        for (values, expected) in [
+            (&[][..], false),
+            // What SDKs send.
+            (&["application/json, text/event-stream"], false),
+            (&["text/event-stream, application/json"], true),
+            (&["Text/Event-Stream", "Application/JSON"], true),
+            (&["application/json", "text/event-stream"], false),
+            (&["application/json;q=0.9, text/event-stream"], true),
+            (&["text/event-stream;q=0.9, application/json"], false),
+            (&["text/event-stream;x=1;q=0.5, application/json;q=0.5"], true),
+            (&["text/html, text/event-stream, application/json"], true),
+            (&["text/event-stream"], false),
+            (&["text/event-stream, */*"], false),
+            (&["*/*"], false),
+            (&[""], false),
+            (&["text/event-stream;q=x, application/json;q=nan"], false),
+        ] {
+            assert_eq!(prefers_events(&headers(ACCEPT, values)), expected, "{values:?}");
         }
     }
 

@@ -264,6 +264,7 @@ impl Exchange {
             Err(reply) => return *reply,
         };
         asked.initialize = initialize;
+        asked.events = head::prefers_events(headers);
         self.deliver(session, body, asked).await
     }
 

@@ -42,6 +42,8 @@ pub(super) struct Asked {
     pub(super) tokens: Vec<Bytes>,
     /// Whether it is `initialize`.
     pub(super) initialize: bool,
+    /// Whether even a single answer is to come as an event.
+    pub(super) events: bool,
     /// Whether it is `tools/list` of the stateless revision.
     pub(super) lists: bool,
 }
@@ -153,6 +155,7 @@ impl State {
             let mut stream = Stream::new(self.last_stream, self.kind == SessionKind::Session);
             stream.waits = std::mem::take(&mut asked.ids);
             stream.tokens = std::mem::take(&mut asked.tokens);
+            stream.always = asked.events;
             stream.holder = self.next_holder();
             place = Some((stream.number, stream.holder));
             self.streams.push(stream);

@@ -60,6 +60,8 @@ pub(super) struct Stream {
     pub(super) waker: Option<Waker>,
     /// Whether it goes out as events; a POST may still be answered by a single message otherwise.
     pub(super) streaming: bool,
+    /// Whether it goes out as events whatever comes.
+    pub(super) always: bool,
     /// What goes out before the first event of who holds it now.
     pub(super) preamble: Option<Bytes>,
     /// Whether events carry ids and are kept.
@@ -80,6 +82,7 @@ impl Stream {
             holder: NOBODY,
             waker: None,
             streaming: false,
+            always: false,
             preamble: None,
             resumable,
             lost: 0,

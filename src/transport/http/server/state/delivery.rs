@@ -59,7 +59,7 @@ impl State {
             register(&mut stream.waker, cx);
             return Poll::Pending;
         }
-        if stream.log.len() > 1 || !stream.waits.is_empty() || stream.lost > 0 {
+        if stream.log.len() > 1 || !stream.waits.is_empty() || stream.lost > 0 || stream.always {
             return Poll::Ready(Answer::Events);
         }
         let stream = at.map(|at| self.streams.remove(at));
