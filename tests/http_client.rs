@@ -771,3 +771,35 @@ async fn what_is_no_message_is_left_out_and_counted() {
     assert_eq!(receive(&mut client).await, r#"{"jsonrpc":"2.0", "id":1,"result":{}}"#);
     assert_eq!((client.stats().faults, client.stats().strays), (2, 1));
 }
+
+/// Wrong where nothing but a look at each byte shows it: behind an envelope that is in order.
+#[tokio::test]
+async fn no_answer_passes_that_is_not_json_to_its_last_byte() {
+    let mut server = Server::start().await;
+    let mut client = session(&mut server, quick()).await;
+    let wrong: [&[u8]; 6] = [b"tru", b"01", b"[1,]", br#""\x""#, b"\"\xff\"", b"{\"a\":\"\x01\"}"];
+    for (id, inside) in (1..).zip(wrong) {
+        let body =
+            [format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"a":"#).as_bytes(), inside, b"}}"].concat();
+        // As it is, as an event, as the body of a refusal: the request is answered by an error made here.
+        for way in 0..3 {
+            client.send(call(id).as_bytes()).await.unwrap();
+            let mut post = server.next().await;
+            match way {
+                0 => post.json(&body).await,
+                1 => {
+                    post.stream(&[]).await;
+                    post.chunk([b"data: ", &*body, b"\n\n"].concat()).await;
+                    post.end().await;
+                }
+                _ => post.respond("400 Bad Request", &[("content-type", "application/json")], &body).await,
+            }
+            let got = receive_json(&mut client).await;
+            assert_eq!(got["id"], id, "{way} {}", inside.escape_ascii());
+            assert!(got.get("error").is_some(), "{got}");
+        }
+    }
+    client.send(call(99).as_bytes()).await.unwrap();
+    server.next().await.json(answer(99)).await;
+    assert_eq!(receive(&mut client).await, answer(99));
+}

@@ -380,6 +380,60 @@ async fn a_websocket_on_the_same_port() {
     assert_eq!(head.status, 403);
 }
 
+/// Wrong where nothing but a look at each byte shows it: behind an envelope that is in order.
+const WRONG_INSIDE: [&[u8]; 8] = [
+    br#"{"a":tru}"#,
+    br#"{"a":01}"#,
+    br#"{"a":[1,]}"#,
+    br#"{"a":"\x"}"#,
+    b"{\"a\":\"\xff\"}",
+    b"{\"a\":\"\xed\xa0\x80\"}",
+    b"{\"a\":\"\x01\"}",
+    br#"{"a":"b" "c"}"#,
+];
+
+#[tokio::test]
+async fn no_body_passes_that_is_not_json_to_its_last_byte() {
+    let mut world = plain().await;
+    let (mut session, id) = open(&mut world, "2025-11-25").await;
+    let mut listening = Client::connect(world.addr).await;
+    listening.send("GET /sse HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n").await;
+    let mut legacy = in_time(world.sessions.accept()).await.unwrap();
+    let messages = format!("/messages?sessionId={}", legacy.id());
+    let url = format!("ws://{}/mcp", world.addr);
+    let mut socket = in_time(<WebSocketTransport>::connect(&url)).await.unwrap();
+    let mut socketed = in_time(world.sessions.accept()).await.unwrap();
+    let mut client = Client::connect(world.addr).await;
+    let stateless = "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/list\r\n";
+    for inside in WRONG_INSIDE {
+        let body = [br#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":"#, inside, b"}"].concat();
+        for (extra, target) in [(&*id, "/mcp"), (stateless, "/mcp"), ("", &*messages)] {
+            let head = post(extra, &"x".repeat(body.len())).replace("/mcp", target);
+            let head = &head.as_bytes()[..head.len() - body.len()];
+            let (head, said) = client.request([head, &*body].concat()).await;
+            assert_eq!(head.status, 400, "{target} {}", inside.escape_ascii());
+            assert!(is_error(&said, "null", -32700), "{said}");
+        }
+        if std::str::from_utf8(&body).is_ok() {
+            in_time(socket.send(&body)).await.unwrap();
+            in_time(socket.flush()).await.unwrap();
+            let said = in_time(async {
+                tokio::select! {
+                    said = socket.receive() => String::from_utf8(said.unwrap().to_vec()).unwrap(),
+                    passed = receive(&mut socketed) => panic!("{passed:?}"),
+                }
+            });
+            let said = said.await;
+            assert!(is_error(&said, "null", -32700), "{said}");
+        }
+    }
+    // Nothing of it was handed on, and what is right still is.
+    let (head, _) = client.request(post(&id, &notification("n"))).await;
+    assert_eq!((head.status, next(&mut session).await), (202, notification("n")));
+    let (head, _) = client.request(post("", &notification("n")).replace("/mcp", &messages)).await;
+    assert_eq!((head.status, next(&mut legacy).await), (202, notification("n")));
+}
+
 /// Whether a body is a JSON-RPC error with this id.
 fn is_error(body: &str, id: &str, code: i32) -> bool {
     body.starts_with(&format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":""#))

@@ -123,7 +123,8 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "TIME", default_value = "none", value_parser = quantity::deadline)]
     idle_timeout: Deadline,
 
-    /// Refuse messages that are not JSON or not UTF-8, both ways, at the first byte that is wrong; the connection goes on
+    /// Refuse messages that are not JSON or not UTF-8, both ways, at the first byte that is wrong; the connection goes on.
+    /// What comes over http: and https: is refused so in any case
     #[arg(long)]
     validate: bool,
 

@@ -29,7 +29,8 @@ pub(crate) enum AnyTransport {
 }
 
 impl AnyTransport {
-    /// Has what is received be JSON. Over HTTP it is read as such anyway.
+    /// Has what is received be JSON. Over HTTP, either role, WebSocket on its port included, each message is proved to be
+    /// JSON in any case: its envelope is read strictly.
     pub(crate) fn validate(&mut self) {
         if let Self::Link(link) = self {
             link.decoder_mut().validate();
