@@ -118,6 +118,13 @@ pub const MEMORY_QUEUE_MESSAGES: usize = 1024;
 /// 100 bytes.
 pub const MAX_IN_FLIGHT: usize = 16 * 1024;
 
+/// Resources that are subscribed to at one server behind a gateway, over all clients, so far as they are told apart by
+/// client and set again after a restart.
+pub const MAX_SUBSCRIPTIONS: usize = 4096;
+
+/// Bytes of their URIs: 1 MiB.
+pub const SUBSCRIPTION_BYTES: usize = 1024 * 1024;
+
 /// Longest id of a request, and longest progress token, in bytes, that a gateway remembers: 1 KiB. UUIDs have 38.
 pub const MAX_ID_SIZE: usize = 1024;
 

@@ -318,3 +318,108 @@ async fn too_many_and_too_long() {
     seen(&mut client, &mut server).await;
     assert_eq!(seen(&mut client, &mut server).await, call("3"));
 }
+
+#[tokio::test]
+async fn what_the_client_had_set_is_set_again() {
+    let (played, mut servers) = Played::new();
+    let told: Arc<Mutex<Vec<String>>> = Arc::default();
+    let tell = Arc::clone(&told);
+    let observer = move |event: &SupervisorEvent<'_>| {
+        if let SupervisorEvent::NotRestored { method } = event {
+            tell.lock().unwrap().push((*method).to_owned());
+        }
+    };
+    let mut client = Supervisor::with_observer(Arc::new(played), quick(), Arc::new(observer));
+    let mut server = opened(&mut client, &mut servers).await;
+    shake(&mut client, &mut server).await;
+    let set = |id: &str, method: &str, params: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#)
+    };
+    let (level, subscribe, unsubscribe) =
+        ("logging/setLevel", "resources/subscribe", "resources/unsubscribe");
+    for (id, method, params, answer) in [
+        ("1", level, r#"{"level":"info"}"#, "\"result\":{}"),
+        ("\"2\"", level, r#"{"_meta":{"progressToken":1},"level":"debug"}"#, "\"result\":{}"),
+        ("3", level, r#"{"level":"error"}"#, "\"error\":{}"),
+        ("4", level, r#"{"level":7}"#, "\"result\":{}"),
+        ("5", subscribe, r#"{"uri":"a:\u0062"}"#, "\"result\":{}"),
+        ("6", subscribe, r#"{"uri":"a:b"}"#, "\"result\":{}"),
+        ("7", subscribe, r#"{"uri":"a:c"}"#, "\"result\":{}"),
+        ("8", subscribe, r#"{"uri":"a:d"}"#, "\"error\":{}"),
+        ("9", subscribe, r#"{"uri":"a:e"}"#, "\"result\":{}"),
+        ("10", unsubscribe, r#"{"uri":"\u0061:e"}"#, "\"result\":{}"),
+        ("11", unsubscribe, r#"{"uri":"a:z"}"#, "\"error\":{}"),
+        ("12", subscribe, "{}", "\"result\":{}"),
+    ] {
+        let request = set(id, method, params);
+        send(&mut client, &request).await;
+        assert_eq!(seen(&mut client, &mut server).await, request);
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},{answer}}}"#);
+        send(&mut server, &answer).await;
+        assert_eq!(text(&mut client).await, answer);
+    }
+    // Not answered when the server ends: the client is told so, and it is not set.
+    let late = set("13", subscribe, r#"{"uri":"a:f"}"#);
+    send(&mut client, &late).await;
+    assert_eq!(seen(&mut client, &mut server).await, late);
+    drop(server);
+    assert_eq!(text(&mut client).await, failed("13"));
+
+    let mut server = opened(&mut client, &mut servers).await;
+    send(&mut client, call("14")).await;
+    let greeted = |id: &str| format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#);
+    let own = |number: u32| format!("\"framewire-restore-{number}\"");
+    assert_eq!(seen(&mut client, &mut server).await, INITIALIZE);
+    send(&mut server, greeted("\"i-1\"")).await;
+    assert_eq!(seen(&mut client, &mut server).await, INITIALIZED);
+    for expected in [
+        set(&own(1), level, r#"{"level":"debug"}"#),
+        set(&own(2), subscribe, r#"{"uri":"a:\u0062"}"#),
+        set(&own(3), subscribe, r#"{"uri":"a:c"}"#),
+        call("14"),
+    ] {
+        assert_eq!(seen(&mut client, &mut server).await, expected);
+    }
+    // The answers are nobody's, whether they say yes or no. An update may come before them.
+    let updated = r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"a:b"}}"#;
+    send(&mut server, updated).await;
+    for (number, answer) in [(3, "\"error\":{}"), (1, "\"result\":{}"), (2, "\"result\":{}")] {
+        send(&mut server, format!(r#"{{"jsonrpc":"2.0","id":{},{answer}}}"#, own(number))).await;
+    }
+    send(&mut server, greeted("14")).await;
+    assert_eq!(text(&mut client).await, updated);
+    assert_eq!(text(&mut client).await, greeted("14"));
+    assert_eq!(*told.lock().unwrap(), ["resources/subscribe"]);
+    assert_eq!(client.status().counts().in_flight, 0);
+    // An id like ours is the client's own when none of ours is under way.
+    send(&mut client, call(&own(1))).await;
+    assert_eq!(seen(&mut client, &mut server).await, call(&own(1)));
+    send(&mut server, greeted(&own(1))).await;
+    assert_eq!(text(&mut client).await, greeted(&own(1)));
+
+    // One that ends before it has answered all, and the next, are told what is left.
+    for first in [4, 6] {
+        drop(server);
+        server = opened(&mut client, &mut servers).await;
+        assert_eq!(seen(&mut client, &mut server).await, INITIALIZE);
+        send(&mut server, greeted("\"i-1\"")).await;
+        assert_eq!(seen(&mut client, &mut server).await, INITIALIZED);
+        let expected = set(&own(first), level, r#"{"level":"debug"}"#);
+        assert_eq!(seen(&mut client, &mut server).await, expected);
+        let expected = set(&own(first + 1), subscribe, r#"{"uri":"a:\u0062"}"#);
+        assert_eq!(seen(&mut client, &mut server).await, expected);
+        send(&mut client, call("15")).await;
+        assert_eq!(seen(&mut client, &mut server).await, call("15"));
+        send(&mut server, greeted("15")).await;
+        assert_eq!(text(&mut client).await, greeted("15"));
+    }
+    // A client that begins anew has set nothing.
+    shake(&mut client, &mut server).await;
+    drop(server);
+    let mut server = opened(&mut client, &mut servers).await;
+    assert_eq!(seen(&mut client, &mut server).await, INITIALIZE);
+    send(&mut server, greeted("\"i-1\"")).await;
+    assert_eq!(seen(&mut client, &mut server).await, INITIALIZED);
+    send(&mut client, call("16")).await;
+    assert_eq!(seen(&mut client, &mut server).await, call("16"));
+}

@@ -181,6 +181,11 @@ impl SupervisorObserver for Told {
             SupervisorEvent::Garbage { bytes, .. } => {
                 warn!(line = log::preview(bytes, MAX_GARBAGE), "the backend sent what is no message");
             }
+            SupervisorEvent::NotRestored { method } => {
+                warn!(
+                    "the backend that was started again refuses {method}, which a client of the one before had done"
+                );
+            }
             SupervisorEvent::Replayed { number } => info!(backend = number, "running again"),
             event => debug!("{event:?}"),
         }

@@ -6,6 +6,7 @@
 mod calls;
 mod config;
 mod phase;
+mod settings;
 mod status;
 mod tracker;
 
@@ -60,7 +61,9 @@ pub struct GaveUp {
 ///   and counted. A request of the new server with such an id gets another one until it is answered.
 /// - It is opened again after a pause that doubles each time, with jitter, and is short again only once a request was
 ///   answered with a result.
-/// - The client's `initialize` is repeated, its answer swallowed, and `notifications/initialized` repeated.
+/// - The client's `initialize` is repeated, its answer swallowed, and `notifications/initialized` repeated. So are the last
+///   `logging/setLevel` and the `resources/subscribe` of all that the client is subscribed to (up to
+///   [`MAX_SUBSCRIPTIONS`](crate::limits::MAX_SUBSCRIPTIONS)), under ids of our own.
 /// - What the client sends meanwhile waits for it, up to [`SupervisorConfig::hold`]; then requests are answered with an
 ///   error. None of it was sent before, so nothing is sent twice.
 ///
@@ -88,6 +91,8 @@ pub struct Supervisor {
     held: VecDeque<Held>,
     held_bytes: usize,
     backoff: ExponentialBackoff,
+    /// What is set again behind the handshake.
+    restoring: VecDeque<Vec<u8>>,
     /// Without an answer in between.
     restarts: u32,
     /// What the phase waits for at most.
@@ -152,6 +157,7 @@ impl Supervisor {
             held_bytes: 0,
             backoff: phase::backoff(&config),
             restarts: 0,
+            restoring: VecDeque::new(),
             timer: Timer::default(),
             hold_timer: Timer::default(),
             finishing: false,
@@ -227,7 +233,7 @@ impl Supervisor {
             return Next::Owed;
         }
         match self.phase {
-            Phase::Up | Phase::Replaying => Next::Read,
+            Phase::Up | Phase::Replaying | Phase::Restoring => Next::Read,
             Phase::Over => Next::Over,
             _ => Next::Wait,
         }

@@ -89,6 +89,11 @@ pub enum SupervisorEvent<'a> {
         /// Number of the connection.
         number: u64,
     },
+    /// It refused what the client of the server before had set, which is not set again.
+    NotRestored {
+        /// `logging/setLevel` or `resources/subscribe`.
+        method: &'a str,
+    },
     /// It is not started again.
     GaveUp {
         /// How many times in a row it was.

@@ -25,6 +25,8 @@ pub(super) enum Phase {
     Greeting,
     /// It is repeated; the answer is to come.
     Replaying,
+    /// The handshake is done; what the client had set is set again.
+    Restoring,
     Up,
     /// The server has ended and is closed in order.
     Leaving,
@@ -102,6 +104,7 @@ impl Supervisor {
                 Phase::Up => self.up(cx),
                 Phase::Leaving => self.leave(cx),
                 Phase::Waiting => {
+                Phase::Restoring => self.restore(cx),
                     let due = self.timer.is_due(cx);
                     if due {
                         self.phase = Phase::Idle;
@@ -196,6 +199,27 @@ impl Supervisor {
         self.rise();
         true
     }
+        self.restoring = self.tracker.settings.repeat();
+        self.phase = Phase::Restoring;
+        true
+    }
+
+    /// Sets again what the client had set. The answers are swallowed when they come: what the client sends is behind.
+    fn restore(&mut self, cx: &mut Context<'_>) -> bool {
+        while let Some(request) = self.restoring.front() {
+            let Some(server) = &mut self.server else { return false };
+            let sent = match server.poll_ready(cx) {
+                Poll::Ready(Ok(())) => server.start_send(request),
+                Poll::Ready(Err(error)) => Err(error),
+                Poll::Pending => return self.late(cx),
+            };
+            if let Err(error) = sent {
+                self.ended = Some(error);
+                return true;
+            }
+            self.restoring.pop_front();
+        }
+        self.restoring = std::collections::VecDeque::new();
 
     /// Whether the handshake takes too long.
     fn late(&mut self, cx: &mut Context<'_>) -> bool {
@@ -274,6 +298,7 @@ impl Supervisor {
         if self.finishing && self.held.is_empty() {
             self.finish();
             return;
+        self.restoring.clear();
         }
         if self.tracker.status.state() == State::Ready {
             self.tracker.status.set(State::Restarting);

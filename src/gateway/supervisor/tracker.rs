@@ -8,6 +8,7 @@ use std::{collections::VecDeque, sync::Arc};
 use super::{
     calls::{Calls, Key},
     config::{SupervisorEvent, SupervisorObserver},
+    settings::Settings,
     status::{Count, Status},
 };
 use crate::{
@@ -25,6 +26,7 @@ use crate::{
 const PLAIN: u8 = 0;
 const INITIALIZE: u8 = 1;
 
+const SETTING: u8 = 2;
 /// Requests of a server that wait at the client. Real ones have one or two.
 const MAX_ASKS: usize = 1024;
 
@@ -55,6 +57,8 @@ pub(super) struct Tracker {
     handshake: Handshake,
     initialized: Option<Vec<u8>>,
     /// Our own messages to the client.
+    /// What a new server is to be told behind the handshake.
+    pub(super) settings: Settings,
     pub(super) owed: VecDeque<Vec<u8>>,
     /// The server has answered a request.
     answered: bool,
@@ -91,6 +95,7 @@ impl Tracker {
             handshake: Handshake::None,
             initialized: None,
             owed: VecDeque::new(),
+            settings: Settings::default(),
             answered: false,
             max_in_flight,
             status,
@@ -205,8 +210,14 @@ impl Tracker {
                     self.handshake = Handshake::Asked(envelope.bytes().to_vec());
                     self.initialized = None;
                 }
+                    self.settings = Settings::default();
                 if let Some(key) = Key::of(envelope) {
-                    self.calls.insert(&key, if initialize { INITIALIZE } else { PLAIN });
+                    let tag = match () {
+                        () if initialize => INITIALIZE,
+                        () if self.settings.note(envelope, &key) => SETTING,
+                        () => PLAIN,
+                    };
+                    self.calls.insert(&key, tag);
                 }
             }
             Kind::Notification => {
@@ -218,7 +229,9 @@ impl Tracker {
                     && let Some(key) = Key::of_value(id)
                 {
                     // It may never be answered.
-                    self.calls.remove(&key);
+                    if self.calls.remove(&key) == Some(SETTING) {
+                        self.settings.answered(&key, false);
+                    }
                 }
             }
             Kind::Response | Kind::Error => {
@@ -284,9 +297,17 @@ impl Tracker {
                     return Incoming::Replayed(success);
                 }
                 let Some(tag) = self.calls.remove(&key) else { return Incoming::Pass };
+                let observer = &self.observer;
+                let refused = |method: &str| observer.event(&SupervisorEvent::NotRestored { method });
+                if self.settings.is_repeated(&key, success, refused) {
+                    return Incoming::Skip;
+                }
                 self.answered |= success;
                 self.status.set_in_flight(self.calls.len());
                 if tag == INITIALIZE {
+                if tag == SETTING {
+                    self.settings.answered(&key, success);
+                }
                     self.handshake = match std::mem::take(&mut self.handshake) {
                         Handshake::Asked(message) if success => Handshake::Done(message),
                         _ => Handshake::None,
@@ -367,7 +388,6 @@ impl Tracker {
         if is_answer
             && envelope.id() != Id::Null
             && let Some(key) = Key::of(envelope)
-            && let Some(tag) = self.calls.remove(&key)
         {
             if tag == INITIALIZE {
                 self.handshake = Handshake::None;
@@ -428,6 +448,7 @@ impl Tracker {
         });
         for (number, _) in self.renamed.drain(..) {
             let mut notification = Vec::new();
+        self.settings.fail_all();
             let id = own_id(number);
             refusal::cancel(id.as_bytes(), "the server ended", &mut notification);
             owed.push_back(notification);
