@@ -11,6 +11,7 @@ use framewire::{
         Backend, Bridge, Hub, HubConfig, HubSession, Silent,
         hub::{HubStatus, TooSlow},
     },
+    limits::ERA_MAX_SUBSCRIPTIONS,
     transport::{MemoryTransport, MockTransport, PollTransport, Transport},
 };
 use serde_json::{Value, json};
@@ -565,4 +566,239 @@ async fn clients_on_many_threads_come_and_go() {
     let counts = hub.status().counts();
     assert_eq!((counts.clients, counts.in_flight, counts.cut, counts.refused), (0, 0, 0, 0));
     within(hub.close()).await;
+}
+
+/// A request with its id in place of that of the hub.
+async fn asked(server: &mut MemoryTransport) -> (Value, Value) {
+    let mut request = value(server).await;
+    let id = request.as_object_mut().unwrap().remove("id").unwrap();
+    (id, request)
+}
+
+async fn answer(server: &mut MemoryTransport, id: &Value, what: &str) {
+    send(server, format!(r#"{{"jsonrpc":"2.0","id":{id},{what}}}"#)).await;
+}
+
+fn set(id: u32, method: &str, name: &str, to: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{"{name}":"{to}"}}}}"#)
+}
+
+fn done(id: u32) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#)
+}
+
+#[tokio::test]
+async fn each_client_gets_the_logs_that_it_wants() {
+    let (hub, mut server, _servers) = hub(config()).await;
+    let (mut one, mut two, mut three) = (hub.attach(), hub.attach(), hub.attach());
+    shake(&mut one, Some(&mut server)).await;
+    shake(&mut two, None).await;
+    shake(&mut three, None).await;
+    let log = |level: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{{"data":"{level}","level":"{level}"}}}}"#
+        )
+    };
+    // As long as nobody has set a level, the server decides.
+    send(&mut server, log("debug")).await;
+    for client in [&mut one, &mut two, &mut three] {
+        assert_eq!(text(client).await, log("debug"));
+    }
+    let level = |id, to| set(id, "logging/setLevel", "level", to);
+    // (who, its level, what the server is told)
+    for (who, own, told) in [
+        (1, "debug", Some("debug")),
+        (2, "error", None),
+        (1, "error", Some("info")), // the third has said nothing
+        (3, "warning", Some("warning")),
+        (2, "notice", Some("notice")),
+        (2, "notice", None),
+    ] {
+        let client = match who {
+            1 => &mut one,
+            2 => &mut two,
+            _ => &mut three,
+        };
+        send(client, level(5, own)).await;
+        if let Some(told) = told {
+            let (id, request) = asked(&mut server).await;
+            assert_eq!(request["params"], json!({"level": told}), "{who} {own}");
+            answer(&mut server, &id, "\"result\":{}").await;
+        }
+        assert_eq!(text(client).await, done(5));
+    }
+    // Now the first wants error, the second notice, the third warning.
+    for each in ["debug", "info", "notice", "warning", "error", "unheard-of"] {
+        send(&mut server, log(each)).await;
+    }
+    for (client, wanted) in [
+        (&mut one, &["error", "unheard-of"][..]),
+        (&mut two, &["notice", "warning", "error", "unheard-of"]),
+        (&mut three, &["warning", "error", "unheard-of"]),
+    ] {
+        for each in wanted {
+            assert_eq!(text(client).await, log(each));
+        }
+    }
+    // What is no level, the server refuses; what it cannot do at all, it is asked again.
+    send(&mut one, level(6, "loud")).await;
+    for _ in 0..2 {
+        let (id, _) = asked(&mut server).await;
+        answer(&mut server, &id, r#""error":{"code":-32602,"message":""}"#).await;
+        assert_eq!(value(&mut one).await["error"]["code"], -32602);
+        send(&mut one, level(7, "debug")).await;
+    }
+    let (_, request) = asked(&mut server).await;
+    assert_eq!(request["params"], json!({"level": "debug"}));
+}
+
+#[tokio::test]
+async fn updates_go_to_who_is_subscribed() {
+    let (hub, mut server, _servers) = hub(config()).await;
+    let mut clients = [hub.attach(), hub.attach(), hub.attach(), hub.attach()];
+    for (at, client) in clients.iter_mut().enumerate() {
+        shake(client, Some(&mut server).filter(|_| at == 0)).await;
+    }
+    let [mut one, mut two, mut three, mut four] = clients;
+    let subscribe = |id, uri: &str| set(id, "resources/subscribe", "uri", uri);
+    let unsubscribe = |id, uri: &str| set(id, "resources/unsubscribe", "uri", uri);
+    let updated = |uri: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{"uri":"{uri}"}}}}"#
+        )
+    };
+    // Nobody is: it is nobody's.
+    send(&mut server, updated("a:/x")).await;
+    until(&hub.status(), |status| status.counts().late == 1).await;
+    // As long as the server has not agreed, each asks it.
+    send(&mut one, subscribe(1, "a:/x")).await;
+    let (first, request) = asked(&mut server).await;
+    assert_eq!(request["params"], json!({"uri": "a:/x"}));
+    send(&mut two, subscribe(1, "a:/\\u0078")).await;
+    let (second, request) = asked(&mut server).await;
+    assert_eq!(request["params"], json!({"uri": "a:/x"}));
+    answer(&mut server, &first, "\"result\":{}").await;
+    answer(&mut server, &second, "\"result\":{}").await;
+    assert_eq!((text(&mut one).await, text(&mut two).await), (done(1), done(1)));
+    // Then it is asked no more.
+    send(&mut three, subscribe(2, "a:/x")).await;
+    assert_eq!(text(&mut three).await, done(2));
+    send(&mut two, subscribe(3, "b:")).await;
+    let (id, _) = asked(&mut server).await;
+    answer(&mut server, &id, "\"result\":{}").await;
+    assert_eq!(text(&mut two).await, done(3));
+    // One that it refuses is nobody's.
+    send(&mut four, subscribe(4, "c:")).await;
+    let (id, _) = asked(&mut server).await;
+    answer(&mut server, &id, r#""error":{"code":-32002,"message":""}"#).await;
+    assert_eq!(value(&mut four).await["error"]["code"], -32002);
+    // (what has changed, who is told: the fourth never)
+    for (uri, whom) in [
+        ("a:/x", [true, true, true]),
+        ("a:/x/part", [true, true, true]),
+        ("b:", [false, true, false]),
+        ("d:", [true; 3]),
+    ] {
+        send(&mut server, updated(uri)).await;
+        for (client, told) in [&mut one, &mut two, &mut three].into_iter().zip(whom) {
+            if told {
+                assert_eq!(text(client).await, updated(uri));
+            }
+        }
+    }
+    // Leaving, in either way, is told to the server with the last one only.
+    send(&mut two, unsubscribe(5, "\\u0061:/x")).await;
+    assert_eq!(text(&mut two).await, done(5));
+    drop(one);
+    send(&mut server, updated("a:/x")).await;
+    assert_eq!(text(&mut three).await, updated("a:/x"));
+    send(&mut three, unsubscribe(6, "a:/x")).await;
+    let (id, request) = asked(&mut server).await;
+    assert_eq!(
+        (&request["method"], &request["params"]["uri"]),
+        (&json!("resources/unsubscribe"), &json!("a:/x"))
+    );
+    answer(&mut server, &id, "\"result\":{}").await;
+    assert_eq!(text(&mut three).await, done(6));
+    drop(two);
+    let (id, request) = asked(&mut server).await;
+    assert_eq!(
+        (&request["method"], &request["params"]["uri"]),
+        (&json!("resources/unsubscribe"), &json!("b:"))
+    );
+    answer(&mut server, &id, "\"result\":{}").await;
+    until(&hub.status(), |status| status.counts().in_flight == 0).await;
+    // What nobody was subscribed to is not the hub's to judge.
+    send(&mut three, unsubscribe(7, "b:")).await;
+    let (id, _) = asked(&mut server).await;
+    answer(&mut server, &id, "\"result\":{}").await;
+    assert_eq!(text(&mut three).await, done(7));
+    // All that the third and the fourth have got since is what they asked for.
+    let changed = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
+    send(&mut server, changed).await;
+    assert_eq!((text(&mut three).await, text(&mut four).await), (changed.to_owned(), changed.to_owned()));
+}
+
+#[tokio::test]
+async fn a_restarted_server_has_what_its_clients_had_set() {
+    let (hub, mut server, mut servers) = hub(config()).await;
+    let (mut one, mut two) = (hub.attach(), hub.attach());
+    shake(&mut one, Some(&mut server)).await;
+    shake(&mut two, None).await;
+    for (first, request) in [
+        (true, set(1, "logging/setLevel", "level", "debug")),
+        (false, set(1, "resources/subscribe", "uri", "a:")),
+        (true, set(1, "resources/subscribe", "uri", "b:")),
+    ] {
+        let client = if first { &mut one } else { &mut two };
+        send(client, request).await;
+        let (id, _) = asked(&mut server).await;
+        answer(&mut server, &id, "\"result\":{}").await;
+        assert_eq!(text(client).await, done(1));
+    }
+    drop(server);
+    let mut server = within(servers.recv()).await.unwrap();
+    let (id, _) = asked(&mut server).await;
+    answer(&mut server, &id, "\"result\":{}").await;
+    assert_eq!(text(&mut server).await, INITIALIZED);
+    for (method, params) in [
+        ("logging/setLevel", json!({"level": "debug"})),
+        ("resources/subscribe", json!({"uri": "a:"})),
+        ("resources/subscribe", json!({"uri": "b:"})),
+    ] {
+        let (id, request) = asked(&mut server).await;
+        assert_eq!((&request["method"], &request["params"]), (&json!(method), &params));
+        answer(&mut server, &id, "\"result\":{}").await;
+    }
+    let updated = r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"a:"}}"#;
+    send(&mut server, updated).await;
+    assert_eq!(text(&mut two).await, updated);
+}
+
+#[tokio::test]
+async fn one_client_cannot_subscribe_to_everything() {
+    let (hub, mut server, _servers) = hub(config()).await;
+    let (mut one, mut two) = (hub.attach(), hub.attach());
+    shake(&mut one, Some(&mut server)).await;
+    shake(&mut two, None).await;
+    for n in 0..=ERA_MAX_SUBSCRIPTIONS {
+        send(&mut one, set(1, "resources/subscribe", "uri", &format!("a:{n}"))).await;
+        if n < ERA_MAX_SUBSCRIPTIONS {
+            let (id, _) = asked(&mut server).await;
+            answer(&mut server, &id, "\"result\":{}").await;
+            assert_eq!(text(&mut one).await, done(1));
+        }
+    }
+    assert_eq!(value(&mut one).await["error"]["code"], -32005);
+    send(&mut two, set(2, "resources/subscribe", "uri", "a:0")).await;
+    assert_eq!(text(&mut two).await, done(2));
+    // One less, one more.
+    send(&mut one, set(3, "resources/unsubscribe", "uri", "a:1")).await;
+    let (id, _) = asked(&mut server).await;
+    answer(&mut server, &id, "\"result\":{}").await;
+    assert_eq!(text(&mut one).await, done(3));
+    send(&mut one, set(4, "resources/subscribe", "uri", "a:x")).await;
+    let (id, _) = asked(&mut server).await;
+    answer(&mut server, &id, "\"result\":{}").await;
+    assert_eq!(text(&mut one).await, done(4));
 }

@@ -17,6 +17,7 @@ mod gather;
 mod handshake;
 mod router;
 mod session;
+mod settings;
 mod slab;
 
 use std::{
@@ -43,7 +44,10 @@ use super::{Backend, Silent, Supervisor, SupervisorObserver, supervisor::Status}
 ///   nothing but its request is under way.
 /// - `ping` of the server is answered here. Any other request of the server goes to the client with the newest request
 ///   under way that has said that it can do such a thing, else to any that can; when none can, the server gets an error.
-/// - Levels of logging and subscriptions to resources are the server's, and so all clients'.
+/// - The server is told the least urgent level of logs that any client has set, and each client gets those from its own
+///   level on; one that has set none, from `info` on once another has. Until then the server decides.
+/// - The server is subscribed once to each resource that a client is subscribed to, and the updates of it, or of a part of
+///   it by its URI, go to those clients. When the last of them leaves, the server is told.
 ///
 /// # When a client leaves
 /// Its requests are cancelled at the server, those of the server at it are answered with an error, and what comes late is

@@ -11,6 +11,8 @@ mod fanout;
 #[cfg(feature = "gateway")]
 pub mod hub;
 #[cfg(feature = "gateway")]
+mod logging;
+#[cfg(feature = "gateway")]
 mod refusal;
 #[cfg(feature = "json")]
 pub mod splice;

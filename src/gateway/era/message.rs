@@ -10,7 +10,10 @@ pub(super) const CLIENT_INFO_KEY: &str = "io.modelcontextprotocol/clientInfo";
 pub(super) const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
 pub(super) const LOG_LEVEL_KEY: &str = "io.modelcontextprotocol/logLevel";
 pub(super) const SERVER_INFO_KEY: &str = "io.modelcontextprotocol/serverInfo";
-pub(super) use crate::json::SUBSCRIPTION_ID as SUBSCRIPTION_KEY;
+pub(super) use crate::{
+    gateway::logging::{LEVELS, level},
+    json::SUBSCRIPTION_ID as SUBSCRIPTION_KEY,
+};
 
 pub(super) const INVALID_REQUEST: i32 = -32600;
 pub(super) const METHOD_NOT_FOUND: i32 = -32601;
@@ -22,16 +25,6 @@ pub(super) const BUSY: i32 = -32005;
 pub(super) const RESOURCE_NOT_FOUND: &[u8] = b"-32002";
 /// 2026-07-28: the version is not spoken here; `data.supported` says which are.
 pub(super) const UNSUPPORTED_VERSION: &[u8] = b"-32022";
-
-/// Log levels, least urgent first (RFC 5424).
-pub(super) const LEVELS: [&str; 8] =
-    ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
-
-/// Which of [`LEVELS`] a JSON value names.
-pub(super) fn level(value: &[u8]) -> Option<u8> {
-    let name = text(value)?;
-    LEVELS.iter().position(|level| name.is(level)).and_then(|level| u8::try_from(level).ok())
-}
 
 /// The ids of a translator's own requests begin so.
 const OWN_ID: &str = "\"framewire-era-";

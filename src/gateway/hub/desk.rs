@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::{
     HubConfig,
+    settings::Settings,
     slab::{Digits, Slab},
 };
 use crate::{
@@ -51,6 +52,9 @@ pub(super) enum What {
     Plain,
     Initialize,
     Listen,
+    SetLevel,
+    Subscribe,
+    Unsubscribe,
 }
 
 /// A request of a client at the server.
@@ -60,9 +64,10 @@ pub(super) struct Call {
     pub(super) what: What,
     /// Order among the calls.
     turn: u64,
-    /// The client's id, then its progress token.
+    /// The client's id, then its progress token, then the URI that it subscribes to.
     names: Vec<u8>,
     id: usize,
+    uri: usize,
 }
 
 impl Call {
@@ -72,7 +77,11 @@ impl Call {
 
     /// Empty when there is none.
     pub(super) fn token(&self) -> &[u8] {
-        self.names.get(self.id..).unwrap_or_default()
+        self.names.get(self.id..self.uri).unwrap_or_default()
+    }
+
+    pub(super) fn uri(&self) -> &str {
+        self.names.get(self.uri..).and_then(|uri| std::str::from_utf8(uri).ok()).unwrap_or_default()
     }
 }
 
@@ -95,6 +104,10 @@ pub(super) struct Client {
     in_flight: usize,
     pub(super) initialized: bool,
     pub(super) abilities: u8,
+    /// The level that it has set.
+    pub(super) level: Option<u8>,
+    /// How many resources it is subscribed to.
+    pub(super) subscriptions: usize,
     /// It was given up: bytes that waited for it.
     pub(super) cut: Option<usize>,
 }
@@ -118,6 +131,7 @@ pub(super) struct Desk {
     pub(super) handshake: Handshake,
     /// The server was told that the handshake is over.
     pub(super) initialized: bool,
+    pub(super) settings: Settings,
     turn: u64,
     /// For the server.
     outgoing: VecDeque<Frame>,
@@ -192,7 +206,14 @@ impl Desk {
     }
 
     /// Remembers a request; gives the number that it goes by.
-    pub(super) fn call(&mut self, client: u64, what: What, id: &[u8], token: &[u8]) -> Option<u64> {
+    pub(super) fn call(
+        &mut self,
+        client: u64,
+        what: What,
+        id: &[u8],
+        token: &[u8],
+        uri: &str,
+    ) -> Option<u64> {
         self.turn += 1;
         let turn = self.turn;
         let (number, call) = self.calls.take()?;
@@ -202,7 +223,9 @@ impl Desk {
         call.names.clear();
         call.names.extend_from_slice(id);
         call.names.extend_from_slice(token);
-        (call.client, call.what, call.id, call.turn) = (client, what, id.len(), turn);
+        call.names.extend_from_slice(uri.as_bytes());
+        (call.client, call.what, call.turn) = (client, what, turn);
+        (call.id, call.uri) = (id.len(), id.len() + token.len());
         if let Some(client) = self.clients.get(client) {
             client.in_flight += 1;
         }
@@ -298,27 +321,36 @@ impl Desk {
         wake.extend(client.receiver.take());
     }
 
-    /// Queues a notification that is for all. It is left out for those that lag behind.
-    pub(super) fn push_to_all(&mut self, frame: &Frame, shared: &Shared, wake: &mut Vec<Waker>) {
-        let config = &shared.config;
+    /// Queues a notification that is for all, or a log of `level`, for those that want it.
+    pub(super) fn push_to_all(
+        &mut self,
+        frame: &Frame,
+        level: Option<u8>,
+        shared: &Shared,
+        wake: &mut Vec<Waker>,
+    ) {
         // One that stands alone (MCP 2026-07-28) never says that it is initialised. When its request is the only one, the
         // notification can belong to nothing else.
         let alone = match self.calls.len() {
             1 => self.calls.iter().next().map_or(NOBODY, |(_, call)| call.client),
             _ => NOBODY,
         };
-        for (number, client) in self.clients.iter_mut() {
-            if client.cut.is_some() || !(client.initialized || number == alone) {
-                continue;
-            }
-            if client.bytes > config.client_mark || client.queue.len() >= config.client_messages / 2 {
-                shared.tally.dropped.fetch_add(1, Relaxed);
-                continue;
-            }
-            client.bytes += frame.len();
-            client.queue.push_back(frame.clone());
-            wake.extend(client.receiver.take());
+        let Self { clients, settings, .. } = self;
+        spread(clients, frame, shared, wake, |number, client| {
+            (client.initialized || number == alone) && settings.wants(client.level, level)
+        });
+    }
+
+    /// Queues a notification for those that are subscribed to what it is about.
+    pub(super) fn push_update(&mut self, frame: &Frame, uri: &str, shared: &Shared, wake: &mut Vec<Waker>) {
+        let subscribers = self.settings.subscribers(uri);
+        if subscribers.is_empty() {
+            shared.tally.late.fetch_add(1, Relaxed);
+            return;
         }
+        spread(&mut self.clients, frame, shared, wake, |number, _| {
+            subscribers.binary_search(&number).is_ok()
+        });
     }
 
     /// Takes all that waits for a client into `inbox`, which is empty. When there is nothing, `waker` is kept.
@@ -389,6 +421,7 @@ impl Desk {
     }
 
     fn forget(&mut self, number: u64, reason: &str) {
+        self.unsubscribe_all(number);
         let busy = self.clients.get(number).is_some_and(|client| {
             let busy = client.in_flight > 0;
             client.in_flight = 0;
@@ -467,6 +500,29 @@ pub(super) enum Collected {
     },
     Over(Over),
     Cut(usize),
+}
+
+/// Queues a notification for each client that it is `for_whom`. It is left out for those that lag behind.
+fn spread(
+    clients: &mut Slab<Client>,
+    frame: &Frame,
+    shared: &Shared,
+    wake: &mut Vec<Waker>,
+    for_whom: impl Fn(u64, &Client) -> bool,
+) {
+    let config = &shared.config;
+    for (number, client) in clients.iter_mut() {
+        if client.cut.is_some() || !for_whom(number, client) {
+            continue;
+        }
+        if client.bytes > config.client_mark || client.queue.len() >= config.client_messages / 2 {
+            shared.tally.dropped.fetch_add(1, Relaxed);
+            continue;
+        }
+        client.bytes += frame.len();
+        client.queue.push_back(frame.clone());
+        wake.extend(client.receiver.take());
+    }
 }
 
 /// Whether two ids are one, however their strings are escaped.

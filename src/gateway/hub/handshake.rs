@@ -64,7 +64,7 @@ fn pass_on(desk: &mut Desk, client: u64, request: &Frame, gather: &mut Gather) {
     let Ok(envelope) = Envelope::peek(request) else { return };
     let (Ok(fields), Some(id)) = (Fields::find(&envelope), envelope.raw_id()) else { return };
     let token = fields.get(Field::ProgressToken).unwrap_or_default();
-    let Some(number) = desk.call(client, What::Initialize, id, token) else { return };
+    let Some(number) = desk.call(client, What::Initialize, id, token, "") else { return };
     let digits = Digits::of(number);
     let name = Some(digits.as_slice());
     let exchange = Exchange { id: name, progress_token: name, ..Exchange::default() };

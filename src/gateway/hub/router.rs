@@ -8,14 +8,15 @@ use std::{
 };
 
 use super::{
-    desk::{Shared, What, can},
+    desk::{self, Shared, What, can},
     gather::Gather,
-    handshake,
+    handshake, settings,
     slab::{Digits, number},
 };
 use crate::{
     Frame,
     gateway::{
+        logging,
         refusal::{self, INVALID_REQUEST, NOBODY, TOO_MANY},
         splice::{Exchange, Field, Fields},
     },
@@ -85,11 +86,19 @@ impl Router {
             self.id.clear();
             self.id.extend_from_slice(call.id());
             let found = (call.client, call.what);
+            if matches!(found.1, What::SetLevel | What::Subscribe) {
+                let uri = call.uri().to_owned();
+                desk.settled(found.0, found.1, &uri, envelope.kind() == Kind::Response);
+            }
             self.shared.publish(&desk);
             found
         };
         if what == What::Initialize {
             handshake::answered(&self.shared, envelope, &mut self.gather, &mut self.wake);
+        }
+        if client == desk::NOBODY && what == What::Plain {
+            // Our own.
+            return;
         }
         let Ok(mut fields) = Fields::find(envelope) else { return };
         let mut exchange = Exchange { id: Some(&self.id), ..Exchange::default() };
@@ -118,14 +127,25 @@ impl Router {
         } else if let Some(request) = fields.get(Field::RequestId) {
             return self.cancelled(&fields, request);
         } else {
-            let frame = self.gather.copy(envelope.bytes());
-            let shared = &self.shared;
-            shared.lock().push_to_all(&frame, shared, &mut self.wake);
-            return;
+            return self.spread(envelope);
         };
         let pieces = fields.pieces(&exchange);
         let frame = self.gather.frame(pieces.size(), pieces);
         self.deliver(client, frame);
+    }
+
+    /// A notification that belongs to no request.
+    fn spread(&mut self, envelope: &Envelope<'_>) {
+        let is = |name| envelope.method().is_some_and(|method| method.is(name));
+        let frame = self.gather.copy(envelope.bytes());
+        let shared = &self.shared;
+        if is("notifications/resources/updated")
+            && let Some((uri, _)) = settings::uri(envelope)
+        {
+            return shared.lock().push_update(&frame, &uri, shared, &mut self.wake);
+        }
+        let level = if is("notifications/message") { logging::of(envelope) } else { None };
+        shared.lock().push_to_all(&frame, level, shared, &mut self.wake);
     }
 
     /// Whose call goes by a number; its id and token are then in `self`.

@@ -12,12 +12,14 @@ use super::{
     desk::{Collected, Handshake, Over, Shared, What},
     gather::Gather,
     handshake,
+    settings::{self, Wish},
     slab::{Digits, number},
 };
 use crate::{
     Error, Frame, FrameMut, Result,
     error::End,
     gateway::{
+        logging,
         refusal::{self, INVALID_REQUEST, PARSE_ERROR, SERVER_ENDED, TOO_MANY},
         splice::{Exchange, Field, Fields},
     },
@@ -152,6 +154,9 @@ impl HubSession {
         let what = match () {
             () if is("initialize") => What::Initialize,
             () if is("subscriptions/listen") => What::Listen,
+            () if is("logging/setLevel") => What::SetLevel,
+            () if is("resources/subscribe") => What::Subscribe,
+            () if is("resources/unsubscribe") => What::Unsubscribe,
             () => What::Plain,
         };
         let Some((shared, client)) = &self.place else {
@@ -189,10 +194,61 @@ impl HubSession {
                 }
             }
         }
-        let Some(number) = desk.call(*client, what, id, token) else { return };
+        let (mut what, mut level, mut uri) = (what, None, String::new());
+        let wish = match what {
+            What::SetLevel => {
+                match logging::of(envelope).map(|asked| (asked, desk.set_level(*client, asked))) {
+                    Some((_, None)) => Wish::Done,
+                    Some((asked, told)) => {
+                        level = told.filter(|told| *told != asked);
+                        Wish::Ask
+                    }
+                    // No level, which the server may say.
+                    None => {
+                        what = What::Plain;
+                        Wish::Ask
+                    }
+                }
+            }
+            What::Subscribe | What::Unsubscribe => match settings::uri(envelope) {
+                Some((named, json)) if what == What::Subscribe => {
+                    uri = named;
+                    desk.subscribe(*client, &uri, json)
+                }
+                Some((named, _)) if desk.unsubscribe(*client, &named) => Wish::Done,
+                _ => Wish::Ask,
+            },
+            _ => Wish::Ask,
+        };
+        match wish {
+            Wish::Ask => {}
+            Wish::Done => {
+                drop(desk);
+                let pieces = [&b"{\"jsonrpc\":\"2.0\",\"id\":"[..], id, b",\"result\":{}}"];
+                return self.owe(pieces.concat().into());
+            }
+            Wish::Refused => {
+                drop(desk);
+                return self.refuse(id, TOO_MANY, "too many subscriptions");
+            }
+        }
+        let Some(number) = desk.call(*client, what, id, token, &uri) else { return };
         shared.publish(&desk);
         drop(desk);
         let digits = Digits::of(number);
+        if let Some(level) = level {
+            // Others want more of the server than this client does.
+            let request = [
+                &b"{\"jsonrpc\":\"2.0\",\"id\":"[..],
+                digits.as_slice(),
+                b",\"method\":\"logging/setLevel\",\"params\":{\"level\":\"",
+                logging::name(level).as_bytes(),
+                b"\"}}",
+            ];
+            let request = request.concat();
+            self.batch_bytes += request.len();
+            return self.batch.push_back(request.into());
+        }
         let name = Some(digits.as_slice());
         self.queue(&fields, &Exchange { id: name, progress_token: name, ..Exchange::default() });
     }
