@@ -119,9 +119,9 @@ const META: &str = r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","io
 
 const HELLO: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{"sampling":{},"elicitation":{},"roots":{"listChanged":true}},"clientInfo":{"name":"c","version":"1"}}}"#;
 
-const DISCOVERY: &str = r#"{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{},"logging":{}},"instructions":"do","ttlMs":0,"cacheScope":"private","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"s","version":"2"}}}"#;
+const DISCOVERY: &str = r#"{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"instructions":"do","ttlMs":0,"cacheScope":"private","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"s","version":"2"}}}"#;
 
-const WELCOME: &str = r#"{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{},"logging":{}},"serverInfo":{"name":"s","version":"2"},"instructions":"do"}}"#;
+const WELCOME: &str = r#"{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"2"},"instructions":"do"}}"#;
 
 /// A client with sessions and a stateless server that know each other.
 async fn session() -> World {
@@ -248,6 +248,35 @@ async fn what_a_stateless_server_does_not_have_is_done_in_between() {
         .await;
 }
 
+/// Asked for none, a stateless server may send no logs; one with sessions sends what it sees fit.
+#[tokio::test]
+async fn a_client_that_has_set_no_level_is_sent_logs() {
+    let mut world = World::new(&cache(Era::Stateless));
+    let logging = |text: &str| text.replace(r#"{"tools":{}}"#, r#"{"tools":{},"logging":{}}"#);
+    let (discovery, welcome) = (logging(DISCOVERY), logging(WELCOME));
+    let with = |level: &str| format!(r#"{META},"io.modelcontextprotocol/logLevel":"{level}""#);
+    let (info, error) = (with("info"), with("error"));
+    let script = format!(
+        r#"c> {HELLO}
+           s< {{"jsonrpc":"2.0","id":"framewire-era-1","method":"server/discover","params":{{"_meta":{{{META}}}}}}}
+           s> {{"jsonrpc":"2.0","id":"framewire-era-1","result":{discovery}}}
+           c< {welcome}
+           c> {{"jsonrpc":"2.0","id":1,"method":"x"}}
+           s< {{"jsonrpc":"2.0","id":1,"method":"x","params":{{"_meta":{{{info}}}}}}}
+           c> {{"jsonrpc":"2.0","id":2,"method":"logging/setLevel","params":{{"level":"loud"}}}}
+           c< {{"jsonrpc":"2.0","id":2,"error":{{"code":-32602,"message":"level is not a level of logging"}}}}
+           c> {{"jsonrpc":"2.0","id":3,"method":"x"}}
+           s< {{"jsonrpc":"2.0","id":3,"method":"x","params":{{"_meta":{{{info}}}}}}}
+           c> {{"jsonrpc":"2.0","id":4,"method":"logging/setLevel","params":{{"level":"error"}}}}
+           c< {{"jsonrpc":"2.0","id":4,"result":{{}}}}
+           c> {HELLO}
+           c< {welcome}
+           c> {{"jsonrpc":"2.0","id":5,"method":"x"}}
+           s< {{"jsonrpc":"2.0","id":5,"method":"x","params":{{"_meta":{{{error}}}}}}}"#
+    );
+    world.play(&script).await;
+}
+
 #[tokio::test]
 async fn what_a_stateless_server_sends_passes_as_it_is() {
     let cases = [
@@ -285,8 +314,8 @@ async fn batches_are_taken_apart_for_the_one_revision_that_has_them() {
 async fn subscriptions_become_streams_and_back() {
     let mut world = World::new(&cache(Era::Stateless));
     let capabilities = r#"{"tools":{"listChanged":true},"resources":{"subscribe":true,"listChanged":true}}"#;
-    let discovery = DISCOVERY.replace(r#"{"tools":{},"logging":{}}"#, capabilities);
-    let welcome = WELCOME.replace(r#"{"tools":{},"logging":{}}"#, capabilities);
+    let discovery = DISCOVERY.replace(r#"{"tools":{}}"#, capabilities);
+    let welcome = WELCOME.replace(r#"{"tools":{}}"#, capabilities);
     let tag = |n: u32| format!(r#""io.modelcontextprotocol/subscriptionId":"framewire-era-{n}""#);
     let (lists, one, two) = (tag(2), tag(3), tag(4));
     let script = format!(

@@ -19,6 +19,7 @@ use super::{
     round::{Round, Rounds, Unasked},
 };
 use crate::{
+    gateway::logging,
     json::{Envelope, Kind, RawString},
     limits::{
         ERA_MAX_BATCH, ERA_MAX_DECLARATION, ERA_MAX_HELD_BYTES, ERA_MAX_IN_FLIGHT, ERA_MAX_SUBSCRIPTIONS,
@@ -587,6 +588,15 @@ impl SessionClient {
         ]
         .concat();
         self.lists = filter_of(capabilities);
+        // A server with sessions sends the logs that it sees fit until a level is set (2025-11-25, logging); a stateless
+        // one may send none that no level was asked for with (2026-07-28): so one is, or the logs would be lost.
+        let [.., (_, level)] = &mut self.envelope;
+        if level.is_empty()
+            && field(capabilities, "logging").is_some_and(|value| value.first() == Some(&b'{'))
+        {
+            *level = quoted(logging::name(logging::UNASKED));
+            self.join();
+        }
     }
 
     fn stream_ended(&mut self, number: u64, envelope: &Envelope<'_>, out: &mut Outbox) {

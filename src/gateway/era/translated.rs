@@ -62,7 +62,7 @@ enum Delivery {
 /// |---|---|
 /// | `initialize` answered from `server/discover` | `server/discover` answered from `initialize`, which is sent once |
 /// | each request gets its `_meta` | `_meta` checked, the reserved names left out |
-/// | `ping` answered here; `logging/setLevel` becomes `_meta` | the level in `_meta` becomes `logging/setLevel` |
+/// | `ping` answered here; `logging/setLevel` becomes `_meta`, where the level is `info` before | the level in `_meta` becomes `logging/setLevel` |
 /// | subscriptions and changed lists come from `subscriptions/listen` | `subscriptions/listen` served from notifications |
 /// | `input_required` becomes requests to the client, then the call is sent again | requests to the client become `input_required`, and the call goes on when the client comes back |
 /// | batches taken apart | results get `resultType`, and `ttlMs` and `cacheScope` where wanted; -32002 becomes -32602 |
