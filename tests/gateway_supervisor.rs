@@ -8,10 +8,11 @@ use std::{
 };
 
 use framewire::{
-    Error,
+    Error, Link,
+    codec::Newline,
     error::End,
     gateway::{
-        Supervisor, SupervisorConfig, SupervisorEvent,
+        Opening, Supervisor, SupervisorConfig, SupervisorEvent,
         supervisor::{GaveUp, State},
     },
     transport::{MemoryTransport, PollTransport, Transport},
@@ -422,4 +423,58 @@ async fn what_the_client_had_set_is_set_again() {
     assert_eq!(seen(&mut client, &mut server).await, INITIALIZED);
     send(&mut client, call("16")).await;
     assert_eq!(seen(&mut client, &mut server).await, call("16"));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_fails_its_request_and_no_other() {
+    const LIMIT: usize = 2000;
+    let ((reader, writer), (far_reader, far_writer)) = framewire::io::memory::pair(64 * 1024);
+    let near = Mutex::new(Some(Link::pair(Newline::new().max_size(LIMIT), reader, writer)));
+    let backend = move |_: u64| -> Opening {
+        let near = near.lock().unwrap().take();
+        Box::pin(async move {
+            let near = near.ok_or(std::io::ErrorKind::NotFound)?;
+            Ok(Box::new(near) as Box<dyn PollTransport>)
+        })
+    };
+    let mut client = Supervisor::new(Arc::new(backend), quick());
+    let mut server = Link::pair(Newline::new(), far_reader, far_writer);
+    for id in ["1", "2", "\"3\"", "4", "5"] {
+        send(&mut client, call(id)).await;
+        within(async {
+            tokio::select! {
+                got = text(&mut server) => assert_eq!(got, call(id)),
+                other = Transport::receive(&mut client) => panic!("{other:?} came instead"),
+            }
+        })
+        .await;
+    }
+    let long = "x".repeat(3 * LIMIT);
+    let refused = |id: &str, size: usize| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32603,"message":"the server's answer of {size} bytes exceeds the limit of {LIMIT} bytes"}}}}"#
+        )
+    };
+    // The id before the result, behind it, and where none of it is kept.
+    let before = format!(r#"{{"jsonrpc":"2.0","id":2,"result":"{long}"}}"#);
+    let behind = format!(r#"{{"result":{{"a":"{long}"}},"jsonrpc":"2.0","id":"3"}}"#);
+    let hidden = format!(r#"{{"jsonrpc":"2.0","result":"{long}","id":4,"x":"{long}"}}"#);
+    let own = format!(r#"{{"jsonrpc":"2.0","id":5,"method":"sampling/createMessage","params":"{long}"}}"#);
+    let unknown = format!(r#"{{"jsonrpc":"2.0","id":77,"result":"{long}"}}"#);
+    let next = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
+    for message in [&before, &own, &unknown, &hidden, &behind, next] {
+        send(&mut server, message).await;
+    }
+    assert_eq!(text(&mut client).await, refused("2", before.len()));
+    assert_eq!(text(&mut client).await, refused("\"3\"", behind.len()));
+    assert_eq!(text(&mut client).await, next);
+    assert_eq!(client.status().counts().in_flight, 2);
+    // With one left, it can only be that.
+    send(&mut server, r#"{"jsonrpc":"2.0","id":5,"result":{}}"#).await;
+    assert_eq!(text(&mut client).await, r#"{"jsonrpc":"2.0","id":5,"result":{}}"#);
+    for message in [&own, &unknown, &hidden] {
+        send(&mut server, message).await;
+    }
+    assert_eq!(text(&mut client).await, refused("4", hidden.len()));
+    assert_eq!(client.status().counts().in_flight, 0);
 }

@@ -14,7 +14,7 @@ use framewire::io::{child, unix};
 use framewire::{
     Frame, Link,
     codec::{
-        Codec, ContentLength, ContentLengthDecoder, ContentLengthEncoder, Decode, Embedded, Encode,
+        Codec, ContentLength, ContentLengthDecoder, ContentLengthEncoder, Decode, Embedded, Encode, Excerpt,
         JsonValues, JsonValuesDecoder, JsonValuesEncoder, Kind, LengthPrefix, LengthPrefixDecoder,
         LengthPrefixEncoder, Newline, NewlineDecoder, NewlineEncoder, Reply, Step, ValidatedDecoder,
         WebSocket, WebSocketDecoder, WebSocketEncoder, Wrap, websocket::CloseReason,
@@ -177,6 +177,10 @@ impl Decode for AnyDecoder {
 
     fn unfinished(&self, src: &[u8]) -> Range<usize> {
         each_decoder!(self, decoder => decoder.unfinished(src))
+    }
+
+    fn excerpt(&self) -> Option<Excerpt<'_>> {
+        each_decoder!(self, decoder => decoder.excerpt())
     }
 
     fn idle_interval(&self) -> Option<Duration> {

@@ -11,7 +11,7 @@ use std::{
 use framewire::{
     Frame, Result,
     buffer::BufferManager,
-    codec::{Kind, websocket::CloseReason},
+    codec::{Excerpt, Kind, websocket::CloseReason},
     endpoint::Endpoint,
     gateway::{Backend, Opening},
     transport::PollTransport,
@@ -122,6 +122,10 @@ impl PollTransport for AnyTransport {
         each!(self, transport => PollTransport::transport_type(transport))
     }
 
+    fn excerpt(&self) -> Option<Excerpt<'_>> {
+        each!(self, transport => PollTransport::excerpt(transport))
+    }
+
     fn buffers(&self) -> &BufferManager {
         each!(self, transport => transport.buffers())
     }
@@ -225,6 +229,10 @@ impl PollTransport for Ended {
 
     fn is_connected(&self) -> bool {
         self.opened.as_ref().is_some_and(|opened| opened.link.is_connected())
+    }
+
+    fn excerpt(&self) -> Option<Excerpt<'_>> {
+        self.opened.as_ref().and_then(|opened| opened.link.excerpt())
     }
 
     fn transport_type(&self) -> &'static str {

@@ -103,6 +103,10 @@ macro_rules! delegate {
                 self.decoder.unfinished(src)
             }
 
+            fn excerpt(&self) -> Option<$crate::codec::Excerpt<'_>> {
+                self.decoder.excerpt()
+            }
+
             fn idle_interval(&self) -> Option<std::time::Duration> {
                 self.decoder.idle_interval()
             }
@@ -151,6 +155,7 @@ macro_rules! delegate {
 use delegate;
 
 mod content_length;
+mod excerpt;
 #[cfg(feature = "json")]
 mod json;
 mod length_prefix;
@@ -165,6 +170,7 @@ pub mod websocket;
 mod whole;
 
 pub use content_length::{ContentLength, ContentLengthDecoder, ContentLengthEncoder};
+pub use excerpt::Excerpt;
 #[cfg(feature = "json")]
 pub use json::{JsonValues, JsonValuesDecoder, JsonValuesEncoder};
 pub use length_prefix::{Endian, LengthPrefix, LengthPrefixDecoder, LengthPrefixEncoder};
@@ -348,6 +354,12 @@ pub trait Decode {
     fn unfinished(&self, src: &[u8]) -> Range<usize> {
         let _nothing_by_default = src;
         0..0
+    }
+
+    /// What the decoder has kept of the message that it told of last with [`Fault::TooLarge`]. `None` where it keeps
+    /// nothing.
+    fn excerpt(&self) -> Option<Excerpt<'_>> {
+        None
     }
 
     /// After how long a silence of the peer [`handle_idle`](Self::handle_idle) wants to be called, again and again

@@ -16,7 +16,7 @@
 
 use std::{io::IoSlice, ops::Range};
 
-use super::{Codec, Decode, Encode, Step, Wrap};
+use super::{Codec, Decode, Encode, Excerpt, Step, Wrap, excerpt::Ends};
 use crate::{
     error::{Fault, Rejection, Violation},
     limits::MAX_MESSAGE_SIZE,
@@ -118,6 +118,8 @@ pub struct NewlineDecoder {
     skipped: u64,
     /// The last of them was a CR, which belongs to the line's end if a newline comes next.
     skipped_cr: bool,
+    /// Both ends of the last line that was too long, once there was one.
+    ends: Option<Box<Ends>>,
 }
 
 impl Default for NewlineDecoder {
@@ -131,6 +133,7 @@ impl Default for NewlineDecoder {
             scanned: 0,
             skipped: 0,
             skipped_cr: false,
+            ends: None,
         }
     }
 }
@@ -166,6 +169,10 @@ impl Decode for NewlineDecoder {
 
     fn is_mid_message(&self) -> bool {
         self.skipped > 0
+    }
+
+    fn excerpt(&self) -> Option<Excerpt<'_>> {
+        self.ends.as_ref().map(|ends| ends.excerpt())
     }
 
     fn unfinished(&self, src: &[u8]) -> Range<usize> {
@@ -226,6 +233,7 @@ impl NewlineDecoder {
             if self.skipped > 0 {
                 let has_cr = has_cr || (newline == 0 && self.skipped_cr);
                 let size = std::mem::take(&mut self.skipped) + newline as u64 - u64::from(has_cr);
+                self.keep(line.get(..newline).unwrap_or_default());
                 return Step::Fault { fault: Fault::TooLarge { size, limit: self.max_size }, consumed };
             }
             let end = newline - usize::from(has_cr);
@@ -237,9 +245,20 @@ impl NewlineDecoder {
         }
     }
 
-    fn deliver(&self, src: &[u8], start: usize, end: usize, consumed: usize) -> Step {
+    /// Keeps the ends of more of a line that is too long.
+    fn keep(&mut self, bytes: &[u8]) {
+        self.ends.get_or_insert_default().feed(bytes);
+    }
+
+    fn keep_anew(&mut self, bytes: &[u8]) {
+        self.ends.get_or_insert_default().reset();
+        self.keep(bytes);
+    }
+
+    fn deliver(&mut self, src: &[u8], start: usize, end: usize, consumed: usize) -> Step {
         let size = end - start;
         if size > self.max_size {
+            self.keep_anew(src.get(start..end).unwrap_or_default());
             let fault = Fault::TooLarge { size: size as u64, limit: self.max_size };
             return Step::Fault { fault, consumed };
         }
@@ -258,6 +277,7 @@ impl NewlineDecoder {
         if self.skipped > 0 {
             self.skipped += line.len() as u64;
             self.skipped_cr = line.last().map_or(self.skipped_cr, |&byte| byte == b'\r');
+            self.keep(line);
             self.scanned = 0;
             return Step::Incomplete { consumed: start + line.len(), needed: 0 };
         }
@@ -265,6 +285,7 @@ impl NewlineDecoder {
         let may_be_bom = self.at_start && BOM.starts_with(line);
         if !may_be_bom && line.len() - bom > self.max_size.saturating_add(1) {
             self.skipped = (line.len() - bom) as u64;
+            self.keep_anew(line.get(bom..).unwrap_or_default());
             self.skipped_cr = line.last() == Some(&b'\r');
             self.at_start = false;
             self.scanned = 0;
@@ -439,6 +460,48 @@ mod tests {
         assert_eq!(texts(limit.clone(), b"123456789\r\nab\r\n"), [fault(9), "ab".into()]);
         assert_eq!(texts(limit.clone(), b"123456789\r"), [fault(9)]);
         assert_eq!(texts(limit, b"123456789"), [fault(9)]);
+    }
+
+    #[test]
+    fn both_ends_of_a_line_over_the_limit_are_kept() {
+        let long = format!("{{\"id\":1,{}\"end\"}}", "x".repeat(5000));
+        let second = format!("b{}c", "y".repeat(2000));
+        for cut in [1, 3, 999, 4000, 1 << 16] {
+            let (mut decoder, _) = Newline::new().max_size(1000).split();
+            assert_eq!(decoder.excerpt(), None);
+            let stream = format!("\u{feff}{long}\r\nok\n{second}");
+            let (mut src, mut found) = (Vec::new(), Vec::new());
+            let mut pieces = stream.as_bytes().chunks(cut);
+            let mut over = false;
+            while !over {
+                match pieces.next() {
+                    Some(piece) => src.extend_from_slice(piece),
+                    None => over = true,
+                }
+                loop {
+                    let step = if over { decoder.decode_eof(&mut src) } else { decoder.decode(&mut src) };
+                    let (consumed, fault) = match step.unwrap() {
+                        Step::Incomplete { consumed, .. } => {
+                            src.drain(..consumed);
+                            break;
+                        }
+                        Step::Fault { fault, consumed } => (consumed, Some(fault)),
+                        Step::Frame { consumed, .. } => (consumed, None),
+                        step => panic!("{step:?}"),
+                    };
+                    src.drain(..consumed);
+                    if fault.is_some() {
+                        let kept = decoder.excerpt().unwrap();
+                        found.push((kept.head.to_vec(), kept.tail.to_vec()));
+                    }
+                }
+            }
+            let [(head, tail), (other, behind)] = &found[..] else { panic!("{found:?}") };
+            assert!(long.as_bytes().starts_with(head) && head.len() == 512, "{cut}");
+            assert!(tail.trim_ascii_end().ends_with(b"\"end\"}"), "{cut}");
+            assert!(second.as_bytes().starts_with(other) && other.len() == 512, "{cut}");
+            assert!(second.as_bytes().ends_with(behind) && behind.len() == 256, "{cut}");
+        }
     }
 
     #[test]

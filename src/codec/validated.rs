@@ -4,7 +4,7 @@
 
 use std::{io::IoSlice, ops::Range, time::Duration};
 
-use super::{Codec, Decode, Encode, Kind, Reply, Step, Wrap};
+use super::{Codec, Decode, Encode, Excerpt, Kind, Reply, Step, Wrap};
 use crate::{
     Frame,
     error::{Fault, Rejection, Violation},
@@ -212,6 +212,10 @@ impl<D: Decode> Decode for ValidatedDecoder<D> {
 
     fn unfinished(&self, src: &[u8]) -> Range<usize> {
         self.inner.unfinished(src)
+    }
+
+    fn excerpt(&self) -> Option<Excerpt<'_>> {
+        self.inner.excerpt()
     }
 
     fn idle_interval(&self) -> Option<Duration> {

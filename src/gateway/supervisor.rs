@@ -69,7 +69,9 @@ pub struct GaveUp {
 ///
 /// # What the server sends
 /// What is no JSON-RPC message (not JSON in its outermost structure, not UTF-8, no envelope, unfinished at the end) is
-/// told to the observer, counted and skipped. An answer that is not UTF-8 becomes an error answer.
+/// told to the observer, counted and skipped. An answer that is not UTF-8 becomes an error answer, and so does one that is
+/// too large: when the transport keeps its [ends](PollTransport::excerpt), its id is looked for there, and when that cannot
+/// be told, it was that of the only request under way, if there is only one. Else who has asked waits on.
 ///
 /// # When the client ends
 /// [`poll_close_sending`](PollTransport::poll_close_sending) closes the server's input; its end is then the end of this
@@ -83,16 +85,18 @@ pub struct Supervisor {
     server: Option<Box<dyn PollTransport>>,
     /// The connection has ended, which is dealt with by the next step.
     ended: Option<Error>,
+    /// Size of a message that was too large, and the limit, which is dealt with by the next step.
+    overrun: Option<(u64, usize)>,
     /// Nothing can be sent any more, though something may still come.
     cut: Option<Error>,
     /// The answer to the repeated `initialize` has come, and is a result or not.
     replayed: Option<bool>,
+    /// What is set again behind the handshake.
+    restoring: VecDeque<Vec<u8>>,
     tracker: Tracker,
     held: VecDeque<Held>,
     held_bytes: usize,
     backoff: ExponentialBackoff,
-    /// What is set again behind the handshake.
-    restoring: VecDeque<Vec<u8>>,
     /// Without an answer in between.
     restarts: u32,
     /// What the phase waits for at most.
@@ -150,14 +154,15 @@ impl Supervisor {
             phase: Phase::Idle,
             server: None,
             ended: None,
+            overrun: None,
             cut: None,
             replayed: None,
+            restoring: VecDeque::new(),
             tracker: Tracker::new(config.max_in_flight, Status::default(), observer),
             held: VecDeque::new(),
             held_bytes: 0,
             backoff: phase::backoff(&config),
             restarts: 0,
-            restoring: VecDeque::new(),
             timer: Timer::default(),
             hold_timer: Timer::default(),
             finishing: false,
@@ -259,12 +264,18 @@ impl Supervisor {
 }
 
 /// Deals with a fault or the end of the connection; the next poll goes on.
-fn stumble(tracker: &mut Tracker, ended: &mut Option<Error>, error: Error, cx: &Context<'_>) {
+fn stumble(
+    tracker: &mut Tracker,
+    overrun: &mut Option<(u64, usize)>,
+    ended: &mut Option<Error>,
+    error: Error,
+    cx: &Context<'_>,
+) {
     if error.is_fatal() {
         ended.get_or_insert(error);
     } else {
         if let Error::Fault(Fault::TooLarge { size, limit }) = error {
-            tracker.overrun(size, limit);
+            *overrun = Some((size, limit));
         }
         tracker.skip(&[], &error);
     }
@@ -282,7 +293,9 @@ impl PollTransport for Supervisor {
         let Some(server) = &mut self.server else { return Poll::Pending };
         match server.poll_receive(cx) {
             Poll::Pending => {}
-            Poll::Ready(Err(error)) => stumble(&mut self.tracker, &mut self.ended, error, cx),
+            Poll::Ready(Err(error)) => {
+                stumble(&mut self.tracker, &mut self.overrun, &mut self.ended, error, cx);
+            }
             Poll::Ready(Ok(frame)) => {
                 match self.tracker.incoming(&frame, matches!(self.phase, Phase::Replaying)) {
                     Incoming::Pass => return Poll::Ready(Ok(frame)),
@@ -316,7 +329,9 @@ impl PollTransport for Supervisor {
         let Some(server) = &mut self.server else { return Poll::Pending };
         match server.poll_receive_with_kind(cx) {
             Poll::Pending => {}
-            Poll::Ready(Err(error)) => stumble(&mut self.tracker, &mut self.ended, error, cx),
+            Poll::Ready(Err(error)) => {
+                stumble(&mut self.tracker, &mut self.overrun, &mut self.ended, error, cx);
+            }
             Poll::Ready(Ok((kind, payload))) => {
                 match self.tracker.incoming(payload, matches!(self.phase, Phase::Replaying)) {
                     Incoming::Pass => return Poll::Ready(Ok((kind, payload))),

@@ -5,6 +5,8 @@
 //! [`JsonParser`] nothing in the steady state.
 
 mod cursor;
+#[cfg(feature = "gateway")]
+mod cut;
 mod envelope;
 mod events;
 mod keys;
@@ -14,6 +16,8 @@ mod streaming;
 mod text;
 mod value;
 
+#[cfg(feature = "gateway")]
+pub(crate) use cut::Cut;
 pub use envelope::{Elements, Envelope, EnvelopeError, Id, Kind, member, string};
 #[cfg(feature = "link")]
 pub(crate) use envelope::{SUBSCRIPTION_ID, Within};

@@ -25,7 +25,7 @@ use super::TransportError;
 use crate::{
     Frame, Link, Result,
     buffer::{AcquiredBuffer, BufferManager, ZeroCopyMetrics},
-    codec::{Codec, Decode, Encode, Kind},
+    codec::{Codec, Decode, Encode, Excerpt, Kind},
 };
 
 /// The object-safe core of every transport: one message in, one message out, as bytes.
@@ -133,6 +133,12 @@ pub trait PollTransport: Send + Sync {
         "unknown"
     }
 
+    /// What is left of the message that was dropped last as it was too large
+    /// ([`Fault::TooLarge`](crate::error::Fault::TooLarge)); `None` where nothing of it is kept.
+    fn excerpt(&self) -> Option<Excerpt<'_>> {
+        None
+    }
+
     /// Where its buffers come from.
     fn buffers(&self) -> &BufferManager {
         BufferManager::shared()
@@ -212,6 +218,10 @@ where
         Self::transport_type(self)
     }
 
+    fn excerpt(&self) -> Option<Excerpt<'_>> {
+        self.decoder().excerpt()
+    }
+
     fn buffers(&self) -> &BufferManager {
         self.buffer_manager()
     }
@@ -277,6 +287,10 @@ macro_rules! forward {
 
         fn transport_type(&self) -> &'static str {
             (**self).transport_type()
+        }
+
+        fn excerpt(&self) -> Option<Excerpt<'_>> {
+            (**self).excerpt()
         }
 
         fn buffers(&self) -> &BufferManager {

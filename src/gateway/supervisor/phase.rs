@@ -89,6 +89,9 @@ pub(super) fn backoff(config: &SupervisorConfig) -> ExponentialBackoff {
 impl Supervisor {
     /// Takes all steps that can be taken now.
     pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
+        if let (Some((size, limit)), Some(server)) = (self.overrun.take(), &self.server) {
+            self.tracker.overrun(size, limit, server.excerpt());
+        }
         loop {
             if let Some(error) = self.ended.take() {
                 self.end(&error);
@@ -101,10 +104,10 @@ impl Supervisor {
                 Phase::Opening(_) => self.opening(cx),
                 Phase::Greeting => self.greet(cx),
                 Phase::Replaying => self.replaying(cx),
+                Phase::Restoring => self.restore(cx),
                 Phase::Up => self.up(cx),
                 Phase::Leaving => self.leave(cx),
                 Phase::Waiting => {
-                Phase::Restoring => self.restore(cx),
                     let due = self.timer.is_due(cx);
                     if due {
                         self.phase = Phase::Idle;
@@ -196,9 +199,6 @@ impl Supervisor {
             return true;
         }
         self.tracker.observer.event(&SupervisorEvent::Replayed { number: self.number });
-        self.rise();
-        true
-    }
         self.restoring = self.tracker.settings.repeat();
         self.phase = Phase::Restoring;
         true
@@ -220,6 +220,9 @@ impl Supervisor {
             self.restoring.pop_front();
         }
         self.restoring = std::collections::VecDeque::new();
+        self.rise();
+        true
+    }
 
     /// Whether the handshake takes too long.
     fn late(&mut self, cx: &mut Context<'_>) -> bool {
@@ -295,10 +298,10 @@ impl Supervisor {
         self.tracker.observer.event(&event);
         self.tracker.fail_all(if self.finishing { ENDED } else { RESTARTING });
         (self.cut, self.replayed) = (None, None);
+        self.restoring.clear();
         if self.finishing && self.held.is_empty() {
             self.finish();
             return;
-        self.restoring.clear();
         }
         if self.tracker.status.state() == State::Ready {
             self.tracker.status.set(State::Restarting);

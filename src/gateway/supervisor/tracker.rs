@@ -13,20 +13,21 @@ use super::{
 };
 use crate::{
     Error,
+    codec::Excerpt,
     error::{Fault, JsonReason},
     gateway::{
         refusal::{self, BAD_ANSWER, INVALID_REQUEST, SERVER_ENDED, TOO_MANY},
         splice::{Exchange, Field, Fields},
     },
-    json::{Envelope, EnvelopeError, Id, Kind},
+    json::{Cut, Envelope, EnvelopeError, Id, Kind},
     limits::MAX_ID_SIZE,
 };
 
 /// Marks of calls.
 const PLAIN: u8 = 0;
 const INITIALIZE: u8 = 1;
-
 const SETTING: u8 = 2;
+
 /// Requests of a server that wait at the client. Real ones have one or two.
 const MAX_ASKS: usize = 1024;
 
@@ -56,9 +57,9 @@ pub(super) struct Tracker {
     renames: u64,
     handshake: Handshake,
     initialized: Option<Vec<u8>>,
-    /// Our own messages to the client.
     /// What a new server is to be told behind the handshake.
     pub(super) settings: Settings,
+    /// Our own messages to the client.
     pub(super) owed: VecDeque<Vec<u8>>,
     /// The server has answered a request.
     answered: bool,
@@ -94,8 +95,8 @@ impl Tracker {
             renames: 0,
             handshake: Handshake::None,
             initialized: None,
-            owed: VecDeque::new(),
             settings: Settings::default(),
+            owed: VecDeque::new(),
             answered: false,
             max_in_flight,
             status,
@@ -209,8 +210,8 @@ impl Tracker {
                 if initialize {
                     self.handshake = Handshake::Asked(envelope.bytes().to_vec());
                     self.initialized = None;
-                }
                     self.settings = Settings::default();
+                }
                 if let Some(key) = Key::of(envelope) {
                     let tag = match () {
                         () if initialize => INITIALIZE,
@@ -296,18 +297,18 @@ impl Tracker {
                 if replaying && self.is_greeting(&key) {
                     return Incoming::Replayed(success);
                 }
-                let Some(tag) = self.calls.remove(&key) else { return Incoming::Pass };
                 let observer = &self.observer;
                 let refused = |method: &str| observer.event(&SupervisorEvent::NotRestored { method });
                 if self.settings.is_repeated(&key, success, refused) {
                     return Incoming::Skip;
                 }
+                let Some(tag) = self.calls.remove(&key) else { return Incoming::Pass };
                 self.answered |= success;
                 self.status.set_in_flight(self.calls.len());
-                if tag == INITIALIZE {
                 if tag == SETTING {
                     self.settings.answered(&key, success);
                 }
+                if tag == INITIALIZE {
                     self.handshake = match std::mem::take(&mut self.handshake) {
                         Handshake::Asked(message) if success => Handshake::Done(message),
                         _ => Handshake::None,
@@ -389,11 +390,7 @@ impl Tracker {
             && envelope.id() != Id::Null
             && let Some(key) = Key::of(envelope)
         {
-            if tag == INITIALIZE {
-                self.handshake = Handshake::None;
-            }
-            self.owe(key.raw(), BAD_ANSWER, "the server's answer is not UTF-8");
-            self.status.set_in_flight(self.calls.len());
+            self.refuse_one(&key, "the server's answer is not UTF-8");
         }
         self.skip(message, &Fault::InvalidUtf8 { size: message.len(), valid_up_to }.into())
     }
@@ -405,14 +402,32 @@ impl Tracker {
         self.status.add(Count::FailedRequest);
     }
 
-    /// A message of the server was too large to be taken. When a single request is under way, that was its answer: it would
-    /// wait for ever. Which one it was of several cannot be told, as nothing of such a message is kept.
-    pub(super) fn overrun(&mut self, size: u64, limit: usize) {
-        if self.calls.len() != 1 {
-            return;
-        }
+    /// A message of the server was too large to be taken. Whoever waits for it would wait for ever.
+    pub(super) fn overrun(&mut self, size: u64, limit: usize, excerpt: Option<Excerpt<'_>>) {
         let text = format!("the server's answer of {size} bytes exceeds the limit of {limit} bytes");
-        self.refuse_all(BAD_ANSWER, &text);
+        match excerpt.map_or(Cut::Unknown, |excerpt| Cut::of(excerpt.head, excerpt.tail)) {
+            Cut::Answer(id) => {
+                if let Some(key) = Key::of_value(id) {
+                    self.refuse_one(&key, &text);
+                }
+            }
+            Cut::Other => {}
+            // Of a single request under way it must be the answer.
+            Cut::Unknown if self.calls.len() == 1 => self.refuse_all(BAD_ANSWER, &text),
+            Cut::Unknown => {}
+        }
+    }
+
+    /// Answers a request whose answer cannot be passed on with an error, if it is under way.
+    fn refuse_one(&mut self, key: &Key<'_>, text: &str) {
+        let Some(tag) = self.calls.remove(key) else { return };
+        match tag {
+            INITIALIZE => self.handshake = Handshake::None,
+            SETTING => self.settings.answered(key, false),
+            _ => {}
+        }
+        self.owe(key.raw(), BAD_ANSWER, text);
+        self.status.set_in_flight(self.calls.len());
     }
 
     /// Answers all that is under way with an error.
@@ -433,6 +448,7 @@ impl Tracker {
     /// The server has ended: answers all that is under way, takes back its own requests.
     pub(super) fn fail_all(&mut self, text: &str) {
         self.refuse_all(SERVER_ENDED, text);
+        self.settings.fail_all();
         let owed = &mut self.owed;
         if self.stale.len() + self.asks.len() > MAX_ASKS {
             self.stale.clear();
@@ -448,7 +464,6 @@ impl Tracker {
         });
         for (number, _) in self.renamed.drain(..) {
             let mut notification = Vec::new();
-        self.settings.fail_all();
             let id = own_id(number);
             refusal::cancel(id.as_bytes(), "the server ended", &mut notification);
             owed.push_back(notification);
