@@ -1,6 +1,7 @@
-"""Judges the command's HTTP: the conformance suite, real clients, and the faults that gateways are known for.
+"""Judges the command's HTTP: the conformance suite, real clients, those of one era before servers of the other, and the
+faults that gateways are known for.
 
-    drive.py CACHE [conformance] [clients] [faults] [only WORD...]
+    drive.py CACHE [conformance] [clients] [era] [faults] [only WORD...]
 
 CACHE is where `run` has put the peers; FRAMEWIRE the command. `only` leaves out the cases whose name has none of the words.
 HTTP_GATEWAY is another gateway's command line (see rig.py), to see what the cases say of others. Standard library only.
@@ -13,7 +14,7 @@ import warnings
 
 import rig
 
-PARTS = ("conformance", "clients", "faults")
+PARTS = ("conformance", "clients", "era", "faults")
 
 
 def main():
