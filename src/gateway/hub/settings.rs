@@ -167,10 +167,10 @@ impl Desk {
                     resource.agreed = true;
                 }
             }
-            (What::Subscribe, false) => {
-                if self.settings.resources.get(uri).is_some_and(|resource| !resource.agreed) {
-                    self.unsubscribe(client, uri);
-                }
+            (What::Subscribe, false)
+                if self.settings.resources.get(uri).is_some_and(|resource| !resource.agreed) =>
+            {
+                self.unsubscribe(client, uri);
             }
             _ => {}
         }
