@@ -351,6 +351,47 @@ async fn subscriptions_become_streams_and_back() {
 }
 
 #[tokio::test]
+async fn streams_are_opened_again_at_the_next_server() {
+    let mut world = World::new(&cache(Era::Stateless));
+    let capabilities = r#"{"tools":{"listChanged":true},"resources":{"subscribe":true}}"#;
+    let discovery = DISCOVERY.replace(r#"{"tools":{}}"#, capabilities);
+    let welcome = WELCOME.replace(r#"{"tools":{}}"#, capabilities);
+    let tag = |n: u32| format!(r#""io.modelcontextprotocol/subscriptionId":"framewire-era-{n}""#);
+    let [lists, one, again, once_more] = [2, 3, 4, 5].map(tag);
+    let ended = r#""error":{"code":-32000,"message":"the server ended"}"#;
+    let filter = r#""notifications":{"toolsListChanged":true}"#;
+    let resource = r#""notifications":{"resourceSubscriptions":["a:b"]}"#;
+    let script = format!(
+        r#"c> {HELLO}
+           s< {{"jsonrpc":"2.0","id":"framewire-era-1","method":"server/discover","params":{{"_meta":{{{META}}}}}}}
+           s> {{"jsonrpc":"2.0","id":"framewire-era-1","result":{discovery}}}
+           c< {welcome}
+           c> {{"jsonrpc":"2.0","method":"notifications/initialized"}}
+           s< {{"jsonrpc":"2.0","id":"framewire-era-2","method":"subscriptions/listen","params":{{"_meta":{{{META}}},{filter}}}}}
+           s> {{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{{filter},"_meta":{{{lists}}}}}}}
+           c> {{"jsonrpc":"2.0","id":7,"method":"resources/subscribe","params":{{"uri":"a:b"}}}}
+           s< {{"jsonrpc":"2.0","id":"framewire-era-3","method":"subscriptions/listen","params":{{"_meta":{{{META}}},{resource}}}}}
+           s> {{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{{resource},"_meta":{{{one}}}}}}}
+           c< {{"jsonrpc":"2.0","id":7,"result":{{}}}}
+           s> {{"jsonrpc":"2.0","id":"framewire-era-2",{ended}}}
+           s< {{"jsonrpc":"2.0","id":"framewire-era-4","method":"subscriptions/listen","params":{{"_meta":{{{META}}},{filter}}}}}
+           s> {{"jsonrpc":"2.0","id":"framewire-era-3",{ended}}}
+           s< {{"jsonrpc":"2.0","id":"framewire-era-5","method":"subscriptions/listen","params":{{"_meta":{{{META}}},{resource}}}}}
+           s> {{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{{resource},"_meta":{{{once_more}}}}}}}
+           s> {{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{"uri":"a:b","_meta":{{{once_more}}}}}}}
+           c< {{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{"uri":"a:b","_meta":{{}}}}}}
+           s> {{"jsonrpc":"2.0","id":"framewire-era-4",{ended}}}
+           s> {{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{{"_meta":{{{again}}}}}}}
+           s> {{"jsonrpc":"2.0","id":"framewire-era-5","error":{{"code":-32603,"message":"no more"}}}}
+           c> {{"jsonrpc":"2.0","id":8,"method":"resources/subscribe","params":{{"uri":"a:b"}}}}
+           s< {{"jsonrpc":"2.0","id":"framewire-era-6","method":"subscriptions/listen","params":{{"_meta":{{{META}}},{resource}}}}}
+           s> {{"jsonrpc":"2.0","id":"framewire-era-6",{ended}}}
+           c< {{"jsonrpc":"2.0","id":8,{ended}}}"#
+    );
+    world.play(&script).await;
+}
+
+#[tokio::test]
 async fn what_a_stateless_server_needs_the_client_is_asked_for() {
     let mut world = session().await;
     let script = format!(

@@ -19,7 +19,7 @@ use super::{
     round::{Round, Rounds, Unasked},
 };
 use crate::{
-    gateway::logging,
+    gateway::{SERVER_ENDED, logging},
     json::{Envelope, Kind, RawString},
     limits::{
         ERA_MAX_BATCH, ERA_MAX_DECLARATION, ERA_MAX_HELD_BYTES, ERA_MAX_IN_FLIGHT, ERA_MAX_SUBSCRIPTIONS,
@@ -55,6 +55,16 @@ enum Stream {
     Resource { uri: Vec<u8>, answer: Option<RawId> },
 }
 
+/// A stream of `subscriptions/listen`.
+#[derive(Debug)]
+struct Listening {
+    number: u64,
+    stream: Stream,
+    filter: Vec<u8>,
+    /// The server has agreed, so that it is listened to again when it is started again.
+    agreed: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct SessionClient {
     /// The members of `_meta` for each request: name and value, as JSON.
@@ -76,7 +86,7 @@ pub(super) struct SessionClient {
     /// Calls that were sent again: the client's id and the one they have now.
     retried: HashMap<RawId, RawId>,
     rounds: Rounds,
-    streams: Vec<(u64, Stream)>,
+    streams: Vec<Listening>,
     scratch: Vec<u8>,
     /// Memory of requests that need not be kept any more.
     spare: Vec<Vec<u8>>,
@@ -282,7 +292,7 @@ impl SessionClient {
     fn unsubscribe(&mut self, envelope: &Envelope<'_>, id: &[u8], out: &mut Outbox) {
         let uri = envelope.params().and_then(|params| field(params, "uri")).unwrap_or_default();
         if let Some(at) = self.stream_of(uri) {
-            let (number, stream) = self.streams.swap_remove(at);
+            let Listening { number, stream, .. } = self.streams.swap_remove(at);
             out.server.cancel(&own_id(number));
             if let Stream::Resource { answer: Some(answer), .. } = stream {
                 out.client.result(answer.as_slice(), b"{}");
@@ -294,12 +304,12 @@ impl SessionClient {
     fn stream_of(&self, wanted: &[u8]) -> Option<usize> {
         self.streams
             .iter()
-            .position(|(_, stream)| matches!(stream, Stream::Resource { uri, .. } if uri == wanted))
+            .position(|own| matches!(&own.stream, Stream::Resource { uri, .. } if uri == wanted))
     }
 
     fn listen(&mut self, filter: &[u8], stream: Stream, out: &mut Outbox) {
         let number = self.number();
-        self.streams.push((number, stream));
+        self.streams.push(Listening { number, stream, filter: filter.to_vec(), agreed: false });
         let params = [b"{\"_meta\":{", &*self.members, b"},\"notifications\":", filter, b"}"].concat();
         out.server.request(&own_id(number), b"\"subscriptions/listen\"", &params);
     }
@@ -600,8 +610,14 @@ impl SessionClient {
     }
 
     fn stream_ended(&mut self, number: u64, envelope: &Envelope<'_>, out: &mut Outbox) {
-        let Some(at) = self.streams.iter().position(|(own, _)| *own == number) else { return };
-        if let (_, Stream::Resource { answer: Some(answer), .. }) = self.streams.swap_remove(at) {
+        let Some(at) = self.streams.iter().position(|own| own.number == number) else { return };
+        let Listening { stream, filter, agreed, .. } = self.streams.swap_remove(at);
+        let code = envelope.error().and_then(|error| field(error, "code"));
+        if agreed && code.is_some_and(|code| *code == *SERVER_ENDED.to_string().as_bytes()) {
+            // The next one is told what the client still wants; once, unless it agrees.
+            return self.listen(&filter, stream, out);
+        }
+        if let Stream::Resource { answer: Some(answer), .. } = stream {
             match envelope.error() {
                 Some(error) => out.client.pieces(&[
                     b"{\"jsonrpc\":\"2.0\",\"id\":",
@@ -701,17 +717,17 @@ impl SessionClient {
         }
         if method.is("notifications/cancelled") {
             let own = envelope.request_id().ok().flatten().and_then(own_number);
-            let Some(at) = self.streams.iter().position(|(number, _)| Some(*number) == own) else {
+            let Some(at) = self.streams.iter().position(|listening| Some(listening.number) == own) else {
                 return Verdict::Unchanged;
             };
-            if let (_, Stream::Resource { answer: Some(answer), .. }) = self.streams.swap_remove(at) {
+            if let Stream::Resource { answer: Some(answer), .. } = self.streams.swap_remove(at).stream {
                 out.client.error(answer.as_slice(), INTERNAL_ERROR, "the server ended the subscription");
             }
             return Verdict::Done;
         }
         let Some(tag) = tag_of(envelope) else { return Verdict::Unchanged };
         // What is not for a stream of this session is for nobody here.
-        if own_number(tag).is_some_and(|tag| self.streams.iter().any(|(number, _)| *number == tag)) {
+        if own_number(tag).is_some_and(|tag| self.streams.iter().any(|own| own.number == tag)) {
             untag(envelope, out);
         }
         Verdict::Done
@@ -723,8 +739,10 @@ impl SessionClient {
         let agreed = agreed.and_then(|filter| field(filter, "resourceSubscriptions"));
         let agreed =
             agreed.is_some_and(|uris| super::edit::elements(uris, |_| {}).is_ok() && uris.contains(&b'"'));
-        let Some(at) = self.streams.iter().position(|(own, _)| *own == number) else { return };
-        let Some((_, Stream::Resource { answer, .. })) = self.streams.get_mut(at) else { return };
+        let Some(at) = self.streams.iter().position(|own| own.number == number) else { return };
+        let Some(own) = self.streams.get_mut(at) else { return };
+        own.agreed = true;
+        let Stream::Resource { answer, .. } = &mut own.stream else { return };
         let Some(answer) = answer.take() else { return };
         if agreed {
             out.client.result(answer.as_slice(), b"{}");
