@@ -138,7 +138,7 @@ where
     #[must_use]
     pub fn split(self) -> Halves<C, R, W> {
         let Self { mut sender, receiver } = self;
-        sender.outbox.hand_over();
+        sender.outbox.be_divided();
         (sender, receiver)
     }
 
@@ -232,6 +232,7 @@ where
     /// See there.
     #[inline]
     pub fn receive_ready(&mut self) -> Result<Option<&mut [u8]>> {
+        self.sender.outbox.give_token_back();
         self.receiver.receive_ready()
     }
 
@@ -278,6 +279,7 @@ where
     /// Safe.
     #[inline]
     pub fn feed<'a>(&'a mut self, payload: &'a [u8]) -> Sending<'a, C::Encoder, W> {
+        self.sender.outbox.be_undivided();
         self.sender.feed(payload)
     }
 
@@ -290,6 +292,7 @@ where
     /// Safe.
     #[inline]
     pub fn send_flushed<'a>(&'a mut self, payload: &'a [u8]) -> Sending<'a, C::Encoder, W> {
+        self.sender.outbox.be_undivided();
         self.sender.send_flushed(payload)
     }
 
@@ -330,6 +333,7 @@ where
 
     /// Both halves, to use at once in one task (`select!`).
     pub fn halves(&mut self) -> BorrowedHalves<'_, C, R, W> {
+        self.sender.outbox.be_divided();
         (&mut self.sender, &mut self.receiver)
     }
 

@@ -11,13 +11,13 @@ mod step;
 use std::time::Duration;
 
 use framewire::{
-    Error, Link,
-    codec::{Codec, Decode, Kind, LengthPrefix, Step, WebSocket},
+    Error, Frame, Link,
+    codec::{Codec, Decode, Encode, Kind, LengthPrefix, Step, WebSocket},
     error::End,
 };
 use script::{Act, Log, ScriptedReader, ScriptedWriter};
 use step::dropped_after;
-use tokio::time::timeout;
+use tokio::{task::yield_now, time::timeout};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -160,4 +160,112 @@ async fn what_was_fed_leaves_first() {
     link.feed(b"one").await.unwrap();
     link.send_flushed(b"two").await.unwrap();
     assert_eq!(received(WebSocket::server(), log.bytes()), [b"one".to_vec(), b"two".to_vec()]);
+}
+
+/// Whatever comes after a message that was flushed leaves behind it, on a link that was kept whole until then.
+#[tokio::test]
+async fn all_other_ways_to_send_go_on_from_there() {
+    for size in [10, 5_000] {
+        for way in 0..9 {
+            let (writer, log) = ScriptedWriter::new([]);
+            let mut link = Link::pair(client(), silent(), writer);
+            for _ in 0..3 {
+                link.send_flushed(&payload(size)).await.unwrap();
+            }
+            let next = payload(size + 1);
+            match way {
+                0 => link.send(&next).await.unwrap(),
+                1 => link.feed(&next).await.unwrap(),
+                2 => link.send_frame(Frame::copy_from_slice(&next)).await.unwrap(),
+                3 => link.send_vectored(&[std::io::IoSlice::new(&next)]).await.unwrap(),
+                4 => link.reserve(next.len()).await.unwrap().send(&next).unwrap(),
+                5 => link.halves().0.send_flushed(&next).await.unwrap(),
+                6 => link.send_flushed(&next).await.unwrap(),
+                _ => {}
+            }
+            link.flush().await.unwrap();
+            let counted = link.counters().writes;
+            assert_eq!(counted, log.get().writes.len() as u64, "{way}: each write is counted");
+            match way {
+                7 => {
+                    let (mut sender, receiver) = link.split();
+                    sender.send_flushed(&next).await.unwrap();
+                    let whole = Link::<WebSocket, _, _>::unsplit(sender, receiver);
+                    whole.ok().unwrap().send_flushed(&next).await.unwrap();
+                }
+                8 => assert!(link.into_parts().writer.is_some()),
+                _ => drop(link),
+            }
+            let mut expected = vec![payload(size); 3];
+            expected.extend(vec![next; [1, 1, 1, 1, 1, 1, 1, 2, 0][way]]);
+            assert!(received(WebSocket::server(), log.bytes()) == expected, "{size} {way}");
+        }
+    }
+}
+
+/// A frame that was fed without a flush leaves before the link reads, and is flushed.
+#[tokio::test]
+async fn what_was_written_is_flushed_before_a_read() {
+    for size in [10, 5_000, 70_000] {
+        let (writer, log) = ScriptedWriter::new([]);
+        let mut link = Link::pair(client(), silent(), writer);
+        link.send_flushed(b"first").await.unwrap();
+        link.feed(&payload(size)).await.unwrap();
+        assert!(dropped_after(2, link.receive()).await.is_none());
+        let log = log.get();
+        assert_eq!(log.flushed, log.bytes.len(), "{size}");
+        assert!(log.bytes.len() > size);
+    }
+}
+
+/// What the codec answers by itself leaves though the sender has just written by itself and does nothing more.
+#[tokio::test]
+async fn a_ping_is_answered_after_it() {
+    let mut text = [0; 64];
+    let written = WebSocket::server().encode(b"text", &mut text).unwrap();
+    let ping = b"\x89\x02hi";
+    let stream = [&text[..written], ping, &text[..written]].concat();
+    for polled in [false, true] {
+        let (writer, log) = ScriptedWriter::new([]);
+        let mut link =
+            Link::pair(client(), ScriptedReader::new(stream.clone(), []).after(Act::Never), writer);
+        link.send_flushed(b"one").await.unwrap();
+        assert_eq!(link.receive_lent().await.unwrap(), b"text");
+        link.send_flushed(b"two").await.unwrap();
+        let before = log.bytes().len();
+        let ready = link.receive_ready().unwrap();
+        assert_eq!(ready.map(|lent| lent.to_vec()), Some(b"text".to_vec()));
+        if polled {
+            link.send_flushed(b"three").await.unwrap();
+        }
+        let pong = |bytes: &[u8]| bytes.windows(2).any(|head| head == [0x8a, 0x82]);
+        timeout(LONG, async {
+            while !pong(&log.bytes()[before..]) {
+                yield_now().await;
+            }
+        })
+        .await
+        .expect("the answer does not leave");
+    }
+}
+
+/// The runtime on which the link began is gone: what is sent on another one leaves all the same.
+#[test]
+fn another_runtime_may_go_on() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for script in SCRIPTS {
+        let (writer, log) = ScriptedWriter::new(script.iter().copied().chain([Act::Take(50_000)]));
+        let mut link = Link::pair(client(), silent(), writer);
+        let mut sent = Vec::new();
+        for round in 0..3 {
+            runtime().block_on(async {
+                for size in [10 + round, 5_000, 20, 70_000] {
+                    let payload = payload(size);
+                    timeout(LONG, link.send_flushed(&payload)).await.expect("stuck").unwrap();
+                    sent.push(payload);
+                }
+            });
+        }
+        assert!(received(WebSocket::server(), log.bytes()) == sent, "{script:?}");
+    }
 }

@@ -56,6 +56,12 @@ impl<T> Latch<T> {
         self.take().then(|| LatchGuard { latch: self })
     }
 
+    /// The value, which nobody else can reach while the latch is borrowed mutably.
+    #[inline]
+    pub fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+
     #[cold]
     #[inline(never)]
     fn wait(&self) {

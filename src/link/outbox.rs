@@ -16,7 +16,8 @@
 //! Whoever has a reason may drain: the sender in `flush`, the receiver before it waits, the flusher when it runs.
 //! Exactly one does at any time. All of them poll the writer with the **flusher's** waker, so the one wake-up slot that
 //! a writer has always belongs to a task that will come back for it, whatever happens to the future that was polled.
-//! The token is given back in the same critical section that finds the queue empty, so no frame is left behind.
+//! The token is given back in the same critical section that finds the queue empty, so no frame is left behind. Only the
+//! sending half of a link that is not split keeps it for longer, and only while nothing is queued ([`through`]).
 
 use std::{
     io::IoSlice,
@@ -43,12 +44,13 @@ mod ending;
 mod flusher;
 mod half;
 mod queue;
+mod through;
 mod writing;
 
 use flusher::Flusher;
 pub(super) use half::{Half, SendingHalf};
 pub(super) use queue::Failure;
-use queue::{By, FlusherState, Phase, Queue};
+use queue::{FlusherState, Phase, Queue};
 
 /// The write side of a link.
 #[derive(Debug)]
@@ -179,40 +181,6 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         if size >= VECTORED_THRESHOLD {
             self.more.store(waiting >= size, Relaxed);
         }
-    }
-
-    /// The plain case of [`Leave::Flushed`]: nothing else is queued and nobody else is at it, so the frame goes from a
-    /// block to the writer at once.
-    #[inline]
-    pub(super) fn write_through<E: Encode>(self: &Arc<Self>, encoder: &mut E, payload: &[u8]) -> Through {
-        if payload.len() >= VECTORED_THRESHOLD {
-            return Through::No;
-        }
-        let room = encoder.room(payload.len());
-        let mut queue = self.queue.lock();
-        if queue.queued > 0 || !queue.is_one_block() {
-            return Through::No;
-        }
-        let Some(writing) = queue.start(By::Half) else { return Through::No };
-        // The kept block is moved before it is written to: its words would be read back as vectors while they are still
-        // on their way to the cache, which stalls.
-        let mut block = match queue.tail.take() {
-            Some(block) if block.spare_len() >= room => block,
-            _ => match queue::block(room, &self.buffers) {
-                Ok(block) => block,
-                Err(_) => {
-                    queue.stop(writing);
-                    return Through::No;
-                }
-            },
-        };
-        let Ok(written) = encoder.encode(payload, block.spare()) else {
-            queue.stop(writing);
-            return Through::No;
-        };
-        block.advance(written);
-        queue.in_flight = written;
-        if self.write_block(queue, writing, Some(block)) { Through::Flushed } else { Through::Queued }
     }
 
     /// Sees to it that somebody will write what was just queued.

@@ -95,6 +95,8 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
     #[cold]
     fn poll_next_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         ready!(poll_proceed(cx)).made_progress();
+        // So that the narrow counter beside it is read out.
+        self.outbox.give_token_back();
         self.turn_ends = self.frames + MESSAGES_PER_TURN;
         Poll::Ready(())
     }
@@ -347,7 +349,7 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Future for Sending<'_, E
                         return Poll::Ready(Ok(()));
                     }
                 }
-                Leave::Flushed => match sender.outbox.write_through(&mut sender.encoder, payload) {
+                Leave::Flushed => match sender.outbox.write_through(&mut sender.encoder, payload)? {
                     Through::Flushed => {
                         sender.count(payload.len());
                         return Poll::Ready(Ok(()));

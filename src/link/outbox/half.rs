@@ -9,10 +9,10 @@ use std::{
 
 use tokio::io::AsyncWrite;
 
-use super::{Enqueued, Leave, Outbox, Through, queue::block};
+use super::{Enqueued, Leave, Outbox, queue::block, writing::Writing};
 use crate::{
     Frame, Result,
-    buffer::Window,
+    buffer::{Latch, Window},
     codec::{Encode, Reply},
     limits::VECTORED_THRESHOLD,
 };
@@ -45,18 +45,33 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Drop for Half<W> {
 /// The share of the half that sends.
 #[derive(Debug)]
 pub(in crate::link) struct SendingHalf<W: AsyncWrite + Unpin + Send + 'static> {
-    outbox: Half<W>,
+    pub(super) outbox: Half<W>,
     /// Frames that were fed and not yet handed over: no other task needs to see them, so no lock is taken for them.
-    fed: Option<Window>,
+    pub(super) fed: Option<Window>,
     /// Bytes in `fed` from which on the outbox is full, by its backlog when `fed` was begun.
     until: usize,
     /// Frames were fed that can no longer leave: the link had closed or failed meanwhile.
-    lost: bool,
+    pub(super) lost: bool,
+    /// The token of those who may write, kept for the next frame that goes to the writer at once. The latch is never
+    /// contended; it lets a writer be in here that is not `Sync`.
+    pub(super) token: Latch<Option<Box<Writing<W>>>>,
+    /// With that token, bytes were written since the writer was last flushed.
+    pub(super) unflushed: bool,
+    /// This half is used through the whole link, whose other half gives way to it: the token may be kept.
+    pub(super) undivided: bool,
 }
 
 impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
     pub(super) fn new(outbox: Arc<Outbox<W>>) -> Self {
-        Self { outbox: Half::new(outbox), fed: None, until: 0, lost: false }
+        Self {
+            outbox: Half::new(outbox),
+            fed: None,
+            until: 0,
+            lost: false,
+            token: Latch::new(None),
+            unflushed: false,
+            undivided: false,
+        }
     }
 
     pub(in crate::link) fn is_of_the_same_link(&self, other: &Half<W>) -> bool {
@@ -67,6 +82,12 @@ impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
     pub(in crate::link) fn feed<E: Encode>(&mut self, encoder: &mut E, payload: &[u8]) -> Result<Enqueued> {
         if self.feed_here(encoder, payload) {
             return Ok(Enqueued::Done);
+        }
+        if payload.len() >= VECTORED_THRESHOLD
+            && self.fed.is_none()
+            && let Some(written) = self.write_in_place(encoder, payload, Leave::WhenFlushed)
+        {
+            return written;
         }
         self.hand_over();
         let room = encoder.room(payload.len());
@@ -105,9 +126,22 @@ impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
         }
     }
 
-    /// Queues what was fed where the others who may write see it.
+    /// This half is about to be used through the whole link.
+    #[inline]
+    pub(in crate::link) fn be_undivided(&mut self) {
+        self.undivided = true;
+    }
+
+    /// The other half is about to be used by itself.
+    pub(in crate::link) fn be_divided(&mut self) {
+        self.undivided = false;
+        self.hand_over();
+    }
+
+    /// Queues what was fed where the others who may write see it, and lets them write.
     #[inline]
     pub(in crate::link) fn hand_over(&mut self) {
+        self.give_token_back();
         if self.fed.is_some() {
             self.hand_over_block();
         }
@@ -145,16 +179,6 @@ impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
         self.fed.is_none() && self.outbox.join_batch(encoder, payload)
     }
 
-    /// See [`Outbox::write_through`].
-    #[inline]
-    pub(in crate::link) fn write_through<E: Encode>(&mut self, encoder: &mut E, payload: &[u8]) -> Through {
-        // What was fed and lost is told of where more is done.
-        if self.fed.is_some() || self.lost {
-            return Through::No;
-        }
-        self.outbox.write_through(encoder, payload)
-    }
-
     /// See [`Outbox::enqueue_parts`].
     pub(in crate::link) fn enqueue_parts<E: Encode>(
         &mut self,
@@ -179,6 +203,11 @@ impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
     pub(in crate::link) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         self.hand_over();
         self.outbox.poll_ready(cx)
+    }
+
+    /// System calls that wrote something.
+    pub(in crate::link) fn writes(&self) -> u64 {
+        self.outbox.writes() + self.token.lock().as_ref().map_or(0, |writing| writing.writes.into())
     }
 
     /// See [`Outbox::poll_flush`].

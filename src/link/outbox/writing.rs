@@ -153,6 +153,25 @@ impl<W: AsyncWrite + Unpin> Writing<W> {
         Ok((written, matches!(writer.poll_flush(cx)?, Poll::Ready(()))))
     }
 
+    /// Writes `bytes`, before which nothing is on its way, and flushes. Returns how many were taken, and whether all is
+    /// flushed.
+    #[inline]
+    pub(super) fn write_flushed(&mut self, bytes: &[u8]) -> io::Result<(usize, bool)> {
+        let Self { writer: Some(writer), waker: Some(waker), .. } = self else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let cx = &mut Context::from_waker(waker);
+        let mut writer = Pin::new(writer);
+        let written = match writer.as_mut().poll_write(cx, bytes) {
+            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(written) => written?,
+            Poll::Pending => return Ok((0, false)),
+        };
+        self.writes += 1;
+        let flushed = written == bytes.len() && matches!(writer.poll_flush(cx)?, Poll::Ready(()));
+        Ok((written, flushed))
+    }
+
     /// Drops written bytes from the front.
     fn advance(&mut self, mut count: usize) {
         while let Some(current) = &mut self.current {

@@ -1,0 +1,231 @@
+//! Frames that go from the sender to the writer at once, past the queue.
+//!
+//! While nothing is queued, the sending half takes the `driving` token out of the queue and writes; in a link that is not
+//! split it keeps the token, so that the next such frame takes no lock at all. Whatever else is asked of the link begins
+//! with [`hand_over`](SendingHalf::hand_over), which gives the token back. Nobody misses it meanwhile: nothing is queued
+//! that another could write, and the reader of such a link is the same task.
+
+use std::{
+    cell::RefCell,
+    io::{self, IoSlice},
+    sync::atomic::Ordering::Relaxed,
+};
+
+use tokio::io::AsyncWrite;
+
+use super::{
+    Enqueued, Leave, SendingHalf, Through,
+    drain::Driving,
+    queue::{By, Failure},
+    writing::Writing,
+};
+use crate::{
+    Result,
+    codec::{Encode, Wrap},
+    limits::VECTORED_THRESHOLD,
+};
+
+/// Bytes of framing that a payload may gain here.
+const FRAMING: usize = 64;
+
+thread_local! {
+    /// Where a frame stands while it is written: the writer either takes it or what is left of it is copied.
+    static SCRATCH: RefCell<[u8; VECTORED_THRESHOLD + FRAMING]> =
+        const { RefCell::new([0; VECTORED_THRESHOLD + FRAMING]) };
+}
+
+impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
+    /// The plain case of [`Leave::Flushed`]: nothing else is queued and nobody else is at it, so the frame goes to the
+    /// writer at once.
+    #[inline]
+    pub(in crate::link) fn write_through<E: Encode>(
+        &mut self,
+        encoder: &mut E,
+        payload: &[u8],
+    ) -> Result<Through> {
+        // What was fed and lost is told of where more is done.
+        if self.fed.is_some() || self.lost {
+            return Ok(Through::No);
+        }
+        if payload.len() >= VECTORED_THRESHOLD {
+            let Some(written) = self.write_in_place(encoder, payload, Leave::Flushed) else {
+                return Ok(Through::No);
+            };
+            return Ok(if let Enqueued::Flushed = written? { Through::Flushed } else { Through::Queued });
+        }
+        SCRATCH.with(|scratch| {
+            let Ok(mut scratch) = scratch.try_borrow_mut() else { return Ok(Through::No) };
+            if encoder.room(payload.len()) > scratch.len() {
+                return Ok(Through::No);
+            }
+            let Some(mut writing) = self.take_token() else { return Ok(Through::No) };
+            let Some(bytes) =
+                encoder.encode(payload, &mut *scratch).ok().and_then(|written| scratch.get(..written))
+            else {
+                self.put_token(writing);
+                return Ok(Through::No);
+            };
+            let guard = Driving(&self.outbox);
+            let outcome = writing.write_flushed(bytes);
+            std::mem::forget(guard);
+            match outcome {
+                Ok((written, true)) if written == bytes.len() => {
+                    self.unflushed = false;
+                    Ok(if self.put_token(writing) { Through::Flushed } else { Through::Queued })
+                }
+                outcome => {
+                    self.written_in_part(writing, outcome, bytes);
+                    Ok(Through::Queued)
+                }
+            }
+        })
+    }
+
+    /// Writes a large frame from where it lies; `None` when nothing was done, as it takes more than that.
+    #[inline]
+    pub(super) fn write_in_place<E: Encode>(
+        &mut self,
+        encoder: &mut E,
+        payload: &[u8],
+        leave: Leave,
+    ) -> Option<Result<Enqueued>> {
+        let mut writing = self.take_token()?;
+        let parts = [IoSlice::new(payload)];
+        let Ok(Some(wrap)) = encoder.wrap(&parts) else {
+            // It is asked again, and says the same.
+            self.put_token(writing);
+            return None;
+        };
+        let total = wrap.head().len() + payload.len() + wrap.tail().len();
+        let guard = Driving(&self.outbox);
+        let mut outcome = match wrap.mask() {
+            None => writing.write_with(wrap.head(), &parts, wrap.tail()),
+            Some(key) => self.outbox.write_masked(&mut writing, wrap.head(), &parts, key),
+        };
+        let mut flushed = false;
+        if leave == Leave::Flushed && matches!(outcome, Ok((_, own)) if own == total) {
+            match writing.poll_flushed() {
+                Ok(now) => flushed = now,
+                Err(error) => outcome = Err(error),
+            }
+        }
+        std::mem::forget(guard);
+        if !matches!(outcome, Ok((_, own)) if own == total) {
+            return Some(self.placed_in_part(writing, outcome, &wrap, &parts, leave));
+        }
+        self.unflushed = !flushed;
+        let idle = self.put_token(writing);
+        Some(Ok(if flushed && idle { Enqueued::Flushed } else { Enqueued::Done }))
+    }
+
+    /// The token, if it is here or nothing stands between it and this half.
+    #[inline]
+    fn take_token(&mut self) -> Option<Box<Writing<W>>> {
+        match self.token.get_mut().take() {
+            Some(writing) => Some(writing),
+            None => self.fetch_token(),
+        }
+    }
+
+    #[inline(never)]
+    fn fetch_token(&mut self) -> Option<Box<Writing<W>>> {
+        let mut queue = self.outbox.queue.lock();
+        if queue.queued > 0 || !queue.is_one_block() || queue.is_waited_for() {
+            return None;
+        }
+        let writing = queue.start(By::Half)?;
+        // A block that was kept is not used here.
+        queue.tail = None;
+        queue.warm = false;
+        queue.direct = true;
+        self.unflushed = std::mem::take(&mut queue.dirty);
+        self.outbox.busy.store(false, Relaxed);
+        Some(writing)
+    }
+
+    /// Keeps the token, or gives it back; false when there is something to be written or flushed then.
+    #[inline]
+    fn put_token(&mut self, writing: Box<Writing<W>>) -> bool {
+        if self.undivided {
+            *self.token.get_mut() = Some(writing);
+            true
+        } else {
+            self.return_token(writing)
+        }
+    }
+
+    /// Gives the token back, if it is here.
+    #[inline]
+    pub(in crate::link) fn give_token_back(&mut self) {
+        if let Some(writing) = self.token.get_mut().take() {
+            self.return_token(writing);
+        }
+    }
+
+    #[inline(never)]
+    fn return_token(&mut self, writing: Box<Writing<W>>) -> bool {
+        let mut queue = self.outbox.queue.lock();
+        queue.direct = false;
+        queue.dirty = std::mem::take(&mut self.unflushed);
+        queue.stop(writing);
+        let idle = queue.is_idle();
+        self.outbox.busy.store(!idle, Relaxed);
+        if queue.is_waited_for() {
+            let wakers = queue.notify(self.outbox.high_water());
+            drop(queue);
+            wakers.wake();
+        }
+        idle
+    }
+
+    /// Queues what the writer did not take of the frame `bytes`, and gives the token back.
+    #[cold]
+    fn written_in_part(
+        &mut self,
+        mut writing: Box<Writing<W>>,
+        outcome: io::Result<(usize, bool)>,
+        bytes: &[u8],
+    ) {
+        if outcome.is_err() {
+            writing.clear();
+        }
+        let mut queue = self.outbox.queue.lock();
+        queue.direct = false;
+        queue.dirty = true;
+        queue.stop(writing);
+        let failure = match outcome {
+            Err(error) => Some(Failure::of(&error)),
+            Ok((written, _)) => {
+                let rest = bytes.get(written..).unwrap_or_default();
+                queue.queued += rest.len();
+                let queued =
+                    queue.room(rest.len(), &self.outbox.buffers).is_ok_and(|window| window.extend(rest));
+                // The peer may have the first part of a frame whose rest is lost.
+                (!queued).then_some(Failure::Kind(io::ErrorKind::OutOfMemory))
+            }
+        };
+        self.unflushed = false;
+        self.outbox.busy.store(true, Relaxed);
+        let wakers = match failure {
+            Some(failure) => queue.fail(failure),
+            None => queue.notify(self.outbox.high_water()),
+        };
+        drop(queue);
+        wakers.wake();
+    }
+
+    /// As [`written_in_part`](Self::written_in_part), for a frame that is written from the caller's memory.
+    #[cold]
+    fn placed_in_part(
+        &mut self,
+        writing: Box<Writing<W>>,
+        outcome: io::Result<(usize, usize)>,
+        wrap: &Wrap,
+        parts: &[IoSlice<'_>],
+        leave: Leave,
+    ) -> Result<Enqueued> {
+        let mut queue = self.outbox.queue.lock();
+        queue.dirty = std::mem::take(&mut self.unflushed);
+        self.outbox.after_direct(queue, writing, outcome, wrap, parts, leave)
+    }
+}
