@@ -1,41 +1,63 @@
 //! [`Lent`]: an owned message, lent until the next.
 
-use crate::{Frame, FrameMut};
+use bytes::{Bytes, BytesMut};
 
-/// What was received last and is lent: the message itself where nobody else holds it, else a copy.
+use crate::{
+    Frame, FrameMut,
+    buffer::{BufferManager, Window},
+};
+
+/// What was received last and is lent: the message itself where nobody else holds it, else a copy in a pooled block.
+#[derive(Default)]
 pub(super) enum Lent {
-    Copied(Vec<u8>),
-    Owned(FrameMut),
-}
-
-impl Default for Lent {
-    fn default() -> Self {
-        Self::Copied(Vec::new())
-    }
+    #[default]
+    Nothing,
+    Copied(Window),
+    Frame(FrameMut),
+    Bytes(BytesMut),
 }
 
 impl Lent {
     pub(super) fn lend(&mut self, frame: Frame) -> &mut [u8] {
+        // Before another is taken, the last block goes back.
+        *self = Self::Nothing;
         *self = match frame.try_into_mut() {
-            Ok(owned) => Self::Owned(owned),
-            Err(frame) => {
-                let mut copy = match std::mem::take(self) {
-                    Self::Copied(copy) => copy,
-                    Self::Owned(_) => Vec::new(),
-                };
-                copy.clear();
-                copy.extend_from_slice(&frame);
-                Self::Copied(copy)
-            }
+            Ok(owned) => Self::Frame(owned),
+            Err(frame) => Self::copied(&frame),
         };
+        self.bytes()
+    }
+
+    /// As [`lend`](Self::lend), without a frame around them, which would take memory of its own.
+    pub(super) fn lend_bytes(&mut self, bytes: Bytes) -> &mut [u8] {
+        *self = Self::Nothing;
+        *self = match bytes.try_into_mut() {
+            Ok(owned) => Self::Bytes(owned),
+            Err(bytes) => Self::copied(&bytes),
+        };
+        self.bytes()
+    }
+
+    fn copied(bytes: &[u8]) -> Self {
+        if let Some(mut window) = BufferManager::shared().try_window(bytes.len())
+            && window.extend(bytes)
+        {
+            return Self::Copied(window);
+        }
+        Self::Bytes(bytes.into())
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
         match self {
-            Self::Copied(copy) => copy,
-            Self::Owned(owned) => owned,
+            Self::Nothing => &mut [],
+            Self::Copied(window) => window.unread(),
+            Self::Frame(frame) => frame,
+            Self::Bytes(bytes) => bytes,
         }
     }
 
     /// Holds nothing any more.
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self::Nothing;
     }
 }

@@ -41,7 +41,6 @@ use super::{
     stateless::{self, Era},
 };
 use crate::{
-    Frame,
     json::{Envelope, EnvelopeError, Id, Kind},
     transport::Revision,
 };
@@ -320,8 +319,8 @@ impl Exchange {
         let room = config.max_message_size.max(config.high_water);
         let (initialize, lists) = (asked.initialize, asked.lists);
         let first_id = asked.ids.first().cloned();
-        let mut frame = Some(Frame::from(body));
-        let entered = poll_fn(|cx| session.lock().poll_enter(cx, &mut frame, &mut asked, room)).await;
+        let mut body = Some(body);
+        let entered = poll_fn(|cx| session.lock().poll_enter(cx, &mut body, &mut asked, room)).await;
         let place = match entered {
             Ok(place) => place,
             Err(NoEntry::Over) => return unknown_session(first_id.as_deref()),

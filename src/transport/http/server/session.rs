@@ -342,6 +342,24 @@ impl Talk {
         }
     }
 
+    /// The next message of the client.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes>> {
+        let received = self.session.lock().poll_receive(cx);
+        match received {
+            Poll::Ready(Ok(body)) => Poll::Ready(Ok(body)),
+            Poll::Ready(Err(over)) => Poll::Ready(Err(self.ended(over))),
+            Poll::Pending => {
+                // An idle session holds no memory of what it lent.
+                self.lent.clear();
+                if matches!(self.session.kind, SessionKind::Session) {
+                    ready!(self.poll_idle(cx));
+                    return self.poll_next(cx);
+                }
+                Poll::Pending
+            }
+        }
+    }
+
     /// Queues `payload`; `copied` makes it owned.
     fn put(&mut self, payload: &[u8], copied: impl FnOnce() -> Bytes) -> Result<()> {
         let envelope = match Envelope::peek(payload) {
@@ -366,12 +384,12 @@ impl Talk {
                 let text = format!("the answer of {size} bytes exceeds the limit of {limit} bytes");
                 let error = reply::error_message(Some(id), reply::INTERNAL, &text);
                 if let Ok(envelope) = Envelope::peek(&error) {
-                    state.send(&error, &envelope, config);
+                    state.send(error.clone(), &envelope, config);
                 }
             }
             return Err(Rejection::TooLarge { size, limit }.into());
         }
-        state.send(&owned, &envelope, config);
+        state.send(owned, &envelope, config);
         let ended = state.over.is_some();
         drop(state);
         if ended {
@@ -383,27 +401,13 @@ impl Talk {
 
 impl PollTransport for Talk {
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame>> {
-        let received = self.session.lock().poll_receive(cx);
-        match received {
-            Poll::Ready(Ok(frame)) => Poll::Ready(Ok(frame)),
-            Poll::Ready(Err(over)) => Poll::Ready(Err(self.ended(over))),
-            Poll::Pending => {
-                // An idle session holds no memory of what it lent.
-                self.lent.clear();
-                if matches!(self.session.kind, SessionKind::Session) {
-                    ready!(self.poll_idle(cx));
-                    return self.poll_receive(cx);
-                }
-                Poll::Pending
-            }
-        }
+        self.poll_next(cx).map_ok(Frame::from)
     }
 
     fn poll_receive_lent(&mut self, cx: &mut Context<'_>) -> Poll<Result<&mut [u8]>> {
-        let frame = ready!(self.poll_receive(cx))?;
-        Poll::Ready(Ok(self.lent.lend(frame)))
+        let body = ready!(self.poll_next(cx))?;
+        Poll::Ready(Ok(self.lent.lend_bytes(body)))
     }
-
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         loop {
             let config = self.session.config();

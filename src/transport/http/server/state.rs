@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 pub(super) use self::delivery::{Answer, NoResume, Pieces};
@@ -20,7 +21,7 @@ use super::{
     SessionKind, reply,
     stream::{Event, LISTEN, NOBODY, Stream},
 };
-use crate::{Frame, limits::HTTP_INBOX_MESSAGES, transport::Revision};
+use crate::{limits::HTTP_INBOX_MESSAGES, transport::Revision};
 
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,11 +36,14 @@ pub(super) enum Over {
     Idle(Duration),
 }
 
+/// Parts of a message: of all but batches, one at most.
+pub(super) type Parts = SmallVec<[Bytes; 1]>;
+
 /// What a POST asks for.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
-    pub(super) ids: Vec<Bytes>,
-    pub(super) tokens: Vec<Bytes>,
+    pub(super) ids: Parts,
+    pub(super) tokens: Parts,
     /// Whether it is `initialize`.
     pub(super) initialize: bool,
     /// Whether even a single answer is to come as an event.
@@ -61,7 +65,7 @@ pub(super) struct State {
     kind: SessionKind,
     pub(super) revision: Option<Revision>,
     initialize: Option<Bytes>,
-    inbox: VecDeque<Frame>,
+    inbox: VecDeque<Bytes>,
     inbox_bytes: usize,
     receiver: Option<Waker>,
     sender: Option<Waker>,
@@ -72,6 +76,8 @@ pub(super) struct State {
     listen: Stream,
     /// Streams of POSTs whose answers are to come, oldest first.
     streams: Vec<Stream>,
+    /// The memory of a log that is no longer needed, for the next.
+    spare: VecDeque<Event>,
     /// Streams that are complete and delivered, kept for who comes back.
     finished: VecDeque<Stream>,
     last_stream: u64,
@@ -102,6 +108,7 @@ impl State {
             over: None,
             listen: Stream::new(LISTEN, kind == SessionKind::Session),
             streams: Vec::new(),
+            spare: VecDeque::new(),
             finished: VecDeque::new(),
             last_stream: 0,
             last_holder: NOBODY,
@@ -116,18 +123,18 @@ impl State {
     // What comes.
 
     /// Takes a message of the client in, once there is room. Returns the stream for its answers and who holds it, if there
-    /// are to be any; `frame` is left when it was not taken.
+    /// are to be any; `body` is left when it was not taken.
     pub(super) fn poll_enter(
         &mut self,
         cx: &mut Context<'_>,
-        frame: &mut Option<Frame>,
+        body: &mut Option<Bytes>,
         asked: &mut Asked,
         room: usize,
     ) -> Poll<Result<Option<(u64, u64)>, NoEntry>> {
         if self.over.is_some() {
             return Poll::Ready(Err(NoEntry::Over));
         }
-        let size = frame.as_ref().map_or(0, |frame| frame.len());
+        let size = body.as_ref().map_or(0, Bytes::len);
         let fits = self.inbox.len() < HTTP_INBOX_MESSAGES && self.inbox_bytes + size <= room;
         if !fits && !self.inbox.is_empty() {
             if !self.entering.iter().any(|waker| waker.will_wake(cx.waker())) {
@@ -142,10 +149,10 @@ impl State {
         if asked.ids.iter().any(known) {
             return Poll::Ready(Err(NoEntry::SameId));
         }
-        let Some(frame) = frame.take() else { return Poll::Ready(Err(NoEntry::Over)) };
+        let Some(body) = body.take() else { return Poll::Ready(Err(NoEntry::Over)) };
         self.active = Instant::now();
         self.inbox_bytes += size;
-        self.inbox.push_back(frame);
+        self.inbox.push_back(body);
         if asked.initialize {
             self.initialize = asked.ids.first().cloned();
         }
@@ -153,6 +160,7 @@ impl State {
         if !asked.ids.is_empty() && self.kind != SessionKind::Legacy {
             self.last_stream += 1;
             let mut stream = Stream::new(self.last_stream, self.kind == SessionKind::Session);
+            stream.log = std::mem::take(&mut self.spare);
             stream.waits = std::mem::take(&mut asked.ids);
             stream.tokens = std::mem::take(&mut asked.tokens);
             stream.always = asked.events;
@@ -169,13 +177,13 @@ impl State {
         Poll::Ready(Ok(place))
     }
 
-    pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, Over>> {
-        if let Some(frame) = self.inbox.pop_front() {
-            self.inbox_bytes -= frame.len();
+    pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Over>> {
+        if let Some(body) = self.inbox.pop_front() {
+            self.inbox_bytes -= body.len();
             for waker in self.entering.drain(..) {
                 waker.wake();
             }
-            return Poll::Ready(Ok(frame));
+            return Poll::Ready(Ok(body));
         }
         if let Some(over) = self.over {
             return Poll::Ready(Err(over));

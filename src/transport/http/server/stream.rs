@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use memchr::{memchr2, memchr2_iter};
 use tokio::time::Instant;
 
-use super::reply;
+use super::{reply, state::Parts};
 use crate::{
     json::{Envelope, Kind},
     limits::VECTORED_THRESHOLD,
@@ -49,9 +49,9 @@ impl Event {
 pub(super) struct Stream {
     pub(super) number: u64,
     /// Ids of requests that it is still to carry the answers of.
-    pub(super) waits: Vec<Bytes>,
+    pub(super) waits: Parts,
     /// Progress tokens of the same requests.
-    pub(super) tokens: Vec<Bytes>,
+    pub(super) tokens: Parts,
     pub(super) log: VecDeque<Event>,
     pub(super) first: u64,
     pub(super) cursor: u64,
@@ -74,8 +74,8 @@ impl Stream {
     pub(super) fn new(number: u64, resumable: bool) -> Self {
         Self {
             number,
-            waits: Vec::new(),
-            tokens: Vec::new(),
+            waits: Parts::new(),
+            tokens: Parts::new(),
             log: VecDeque::new(),
             first: 1,
             cursor: 1,

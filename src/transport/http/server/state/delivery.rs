@@ -62,10 +62,9 @@ impl State {
         if stream.log.len() > 1 || !stream.waits.is_empty() || stream.lost > 0 || stream.always {
             return Poll::Ready(Answer::Events);
         }
-        let stream = at.map(|at| self.streams.remove(at));
-        let Some(event) = stream.and_then(|mut stream| stream.log.pop_front()) else {
-            return Poll::Ready(Answer::Events);
-        };
+        let mut log = at.map(|at| self.streams.remove(at).log).unwrap_or_default();
+        let Some(event) = log.pop_front() else { return Poll::Ready(Answer::Events) };
+        self.spare = log;
         sub(&mut self.held, (event.cost(), 1));
         sub(&mut self.queued, (event.cost(), 1));
         self.took();

@@ -17,7 +17,7 @@ impl State {
     /// Puts `payload`, whose envelope is `envelope`, on the stream that it belongs on.
     pub(in super::super) fn send(
         &mut self,
-        payload: &Bytes,
+        payload: Bytes,
         envelope: &Envelope<'_>,
         config: &HttpServerConfig,
     ) {
@@ -26,7 +26,7 @@ impl State {
                 let id = envelope.raw_id().unwrap_or_default();
                 let Some(at) = self.answers(id) else {
                     if self.kind == SessionKind::Legacy {
-                        return self.push(None, payload.clone(), config);
+                        return self.push(None, payload, config);
                     }
                     self.unrouted += 1;
                     return;
@@ -60,7 +60,7 @@ impl State {
             }
             _ => self.newest(),
         };
-        self.push(target, payload.clone(), config);
+        self.push(target, payload, config);
     }
 
     /// The stream that the answer to `id` belongs on; it waits for it no more.

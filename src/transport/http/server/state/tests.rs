@@ -16,15 +16,16 @@ impl World {
 
     fn say(&mut self, message: &str) {
         let payload = Bytes::copy_from_slice(message.as_bytes());
-        self.state.send(&payload, &Envelope::peek(message.as_bytes()).unwrap(), &self.config);
+        self.state.send(payload, &Envelope::peek(message.as_bytes()).unwrap(), &self.config);
         self.check();
     }
 
     fn ask(&mut self, id: &str) -> (u64, u64) {
-        let mut asked = Asked { ids: vec![Bytes::copy_from_slice(id.as_bytes())], ..Asked::default() };
-        let mut frame = Some(Frame::from_static(b"{}"));
+        let mut asked =
+            Asked { ids: Parts::from_elem(Bytes::copy_from_slice(id.as_bytes()), 1), ..Asked::default() };
+        let mut body = Some(Bytes::from_static(b"{}"));
         let cx = &mut Context::from_waker(Waker::noop());
-        let Poll::Ready(Ok(Some(place))) = self.state.poll_enter(cx, &mut frame, &mut asked, 1000) else {
+        let Poll::Ready(Ok(Some(place))) = self.state.poll_enter(cx, &mut body, &mut asked, 1000) else {
             panic!("not let in");
         };
         place
