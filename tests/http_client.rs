@@ -803,3 +803,35 @@ async fn no_answer_passes_that_is_not_json_to_its_last_byte() {
     server.next().await.json(answer(99)).await;
     assert_eq!(receive(&mut client).await, answer(99));
 }
+
+/// What is no JSON-RPC may look like an answer all the same: the one that is made here would be the second.
+#[tokio::test]
+async fn each_request_has_one_answer_whatever_looks_like_another() {
+    let mut server = Server::start().await;
+    let mut client = session(&mut server, quick()).await;
+    for (id, body) in [
+        (1, r#"{"id":1,"result":{}}"#.to_owned()),
+        (2, r#"{"jsonrpc":"1.0","id":2,"result":{}}"#.to_owned()),
+        (3, r#"[{"id":3,"result":{}}]"#.to_owned()),
+        (4, format!(r#"[{},{{"id":4,"result":{{}}}}]"#, answer(4))),
+        (5, format!("[[{}]]", answer(5))),
+        (6, format!("[{}]", answer(77))),
+    ] {
+        client.send(call(id).as_bytes()).await.unwrap();
+        server.next().await.json(&body).await;
+        let got = receive_json(&mut client).await;
+        assert_eq!(got["id"], id, "{body}");
+        assert!(got["error"]["message"].as_str().unwrap().contains("was not in it"), "{got}");
+    }
+    // Twice in a batch, and one for nobody: once, and what else there is.
+    let own = r#"{"jsonrpc":"2.0","method":"n"}"#;
+    client.send(call(7).as_bytes()).await.unwrap();
+    server.next().await.json(format!("[{0}, {1},{2} ,{0}]", answer(7), answer(77), own)).await;
+    assert_eq!(receive(&mut client).await, answer(7));
+    assert_eq!(receive(&mut client).await, own);
+    // A batch that is in order stays one.
+    client.send(call(8).as_bytes()).await.unwrap();
+    let whole = format!("[{own} ,{}]", answer(8));
+    server.next().await.json(&whole).await;
+    assert_eq!(receive(&mut client).await, whole);
+}

@@ -295,6 +295,18 @@ impl Shared {
                 return Came::Nothing;
             }
         };
+        let is_message = |envelope: &Envelope<'_>| !matches!(envelope.kind(), Kind::Other | Kind::Batch);
+        let is_sound = match envelope.kind() {
+            Kind::Batch => {
+                envelope.elements().all(|element| element.is_ok_and(|element| is_message(&element)))
+            }
+            _ => is_message(&envelope),
+        };
+        if !is_sound {
+            // It may look like an answer to who is less strict, and the one that is made here would be the second.
+            self.skipped(&Fault::InvalidJson { at: 0, reason: JsonReason::NotJsonRpc });
+            return Came::Nothing;
+        }
         let step = self.step();
         let came = match envelope.kind() {
             Kind::Response | Kind::Error => {
@@ -310,15 +322,26 @@ impl Shared {
                 self.settle(&envelope, from)
             }
             Kind::Batch => {
-                let mut came = Came::Nothing;
+                let (mut came, mut kept, mut elements) = (Came::Nothing, Vec::new(), 0);
                 for element in envelope.elements().flatten() {
                     let settled = match element.kind() {
                         Kind::Response | Kind::Error => self.settle(&element, from),
                         _ => Came::Message,
                     };
+                    if matches!(settled, Came::Message | Came::Answer) {
+                        kept.push(bytes.slice_ref(element.bytes()));
+                    }
                     if came != Came::Answer && settled != Came::Nothing {
                         came = settled;
                     }
+                    elements += 1;
+                }
+                if !kept.is_empty() && kept.len() < elements {
+                    // Without what nobody waits for, or not any more.
+                    for element in kept {
+                        self.inbox.push(self.on_one_line(element));
+                    }
+                    return came;
                 }
                 came
             }
