@@ -68,10 +68,11 @@ pub(super) struct Settings {
 
 /// Whether two strings of JSON say the same.
 fn same(one: &[u8], other: &[u8]) -> bool {
-    one == other
-        || RawString::of_value(one)
-            .and_then(RawString::unescape)
-            .is_some_and(|text| RawString::of_value(other).is_some_and(|other| other.is(&text)))
+    if one == other || !(one.contains(&b'\\') || other.contains(&b'\\')) {
+        return one == other;
+    }
+    let text = RawString::of_value(one).and_then(RawString::unescape);
+    text.is_some_and(|text| RawString::of_value(other).is_some_and(|other| other.is(&text)))
 }
 
 impl Settings {
