@@ -85,7 +85,8 @@ pub struct HubCounts {
     pub clients: usize,
     /// Requests under way now.
     pub in_flight: usize,
-    /// Answers and progress for which there was no client any more, and answers of clients to nothing.
+    /// Answers and progress for which there was no client any more, updates of resources that nobody is subscribed to, and
+    /// answers of clients to nothing.
     pub late: u64,
     /// Notifications for all that were left out for a client that lagged behind.
     pub dropped: u64,
