@@ -352,3 +352,82 @@ fn scalars() {
     }
     assert_eq!(Scalar::start(b'+'), None);
 }
+
+/// Pseudo-random numbers, the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % limit
+    }
+
+    /// A value of about `size` bytes whose containers go `depth` deep, some of them all at once.
+    fn value(&mut self, size: usize, depth: usize, to: &mut Vec<u8>) {
+        let end = to.len() + size;
+        let mut open = Vec::new();
+        loop {
+            let is_full = to.len() >= end || open.len() >= depth;
+            match self.below(if is_full { 4 } else { 12 }) {
+                0 => to.extend_from_slice(b"-12.5e3"),
+                1 => to.extend_from_slice(b"\"a\\\"{[\\\\\""),
+                2 => to.extend_from_slice(
+                    b"\"some text that is longer than the rest, \xc3\xa9, \\u00e9, ]}]} and so on\"",
+                ),
+                3 => to.extend_from_slice([&b"true"[..], b"{}", b"[]", b" null "][self.below(4)]),
+                4..8 => {
+                    open.push(b'}');
+                    to.extend_from_slice([&b"{\"k\":"[..], b"{ \"\" : "][self.below(2)]);
+                    continue;
+                }
+                _ => {
+                    open.push(b']');
+                    to.push(b'[');
+                    continue;
+                }
+            }
+            // Behind a value.
+            while open.len() > usize::from(to.len() < end) && (to.len() >= end || self.below(3) == 0) {
+                to.push(open.pop().unwrap());
+            }
+            match open.last() {
+                Some(b'}') => to.extend_from_slice(b",\"key\":"),
+                Some(_) => to.extend_from_slice([&b","[..], b" ,\n"][self.below(2)]),
+                None => return,
+            }
+        }
+    }
+}
+
+#[test]
+fn long_values_with_a_byte_changed() {
+    let mut dice = Dice(4);
+    for round in 0..400 {
+        let mut bytes = vec![b'[', b'{', b'"', b'"', b':'];
+        let depth = [3, 8, 70, 200][round % 4];
+        let size = 500 + dice.below(2500);
+        dice.value(size, depth, &mut bytes);
+        bytes.extend_from_slice(b"}]");
+        assert_eq!(check(&bytes), Ok(()), "{}", bytes.escape_ascii());
+        let sizes = [dice.below(700) + 1, dice.below(90) + 1];
+        agree(&bytes, &[usize::MAX]);
+        agree(&bytes, &sizes);
+        for _ in 0..4 {
+            let mut changed = bytes.clone();
+            let at = dice.below(changed.len());
+            changed[at] = b"{}[]\"\\,: 1a\0\x0c\x1a\x80"[dice.below(15)];
+            agree(&changed, &[usize::MAX]);
+            agree(&changed, &sizes);
+        }
+    }
+}
+
+#[test]
+fn the_depth_limit_behind_many_brackets() {
+    for before in 900..=1024 {
+        // So many pairs that the limit is met among brackets that are looked at together.
+        let bytes = [&b"[{},".repeat(before)[..], b"[[[[]]]]", &b"]".repeat(before)].concat();
+        agree(&bytes, &[usize::MAX]);
+        agree(&bytes, &[333]);
+    }
+}

@@ -1,15 +1,34 @@
 //! Masks of a block of 64 bytes, one bit a byte, the first byte lowest; and what is carried to the next block.
 
+use super::{Structure, kernel};
+
 /// Bytes of a block.
 pub(super) const SIZE: usize = 64;
 
-/// What the brackets-only scan has to know of a block.
+/// Where strings begin and end in a block, perhaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Brackets {
+pub(super) struct Quoting {
     pub(super) quotes: u64,
     pub(super) backslashes: u64,
-    /// `{ [ } ]`, also those within strings.
-    pub(super) brackets: u64,
+}
+
+/// Where brackets stand in a block, those within strings too unless it is said otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Brackets {
+    /// `{ [`
+    pub(super) openers: u64,
+    /// `} ]`
+    pub(super) closers: u64,
+    /// Of the brackets, the braces. Says nothing of other bytes.
+    pub(super) objects: u64,
+}
+
+impl Brackets {
+    /// Only those that stand where `bytes` has ones.
+    #[inline(always)]
+    pub(super) fn only(self, bytes: u64) -> Self {
+        Self { openers: self.openers & bytes, closers: self.closers & bytes, objects: self.objects }
+    }
 }
 
 /// What the whole grammar needs to know of a block.
@@ -31,35 +50,71 @@ pub(super) struct Grammar {
 pub(super) trait Lanes {
     /// # Safety
     /// The machine has the instructions of this type.
+    unsafe fn quoting(block: &[u8; SIZE]) -> Quoting;
+
+    /// `{ [ } ]`
+    ///
+    /// # Safety
+    /// As [`quoting`](Self::quoting).
+    unsafe fn any_bracket(block: &[u8; SIZE]) -> u64;
+
+    /// # Safety
+    /// As [`quoting`](Self::quoting).
     unsafe fn brackets(block: &[u8; SIZE]) -> Brackets;
 
     /// # Safety
-    /// As [`brackets`](Self::brackets).
+    /// As [`quoting`](Self::quoting).
     unsafe fn grammar(block: &[u8; SIZE]) -> Grammar;
 
-    /// As [`brackets`](Self::brackets), and which of the brackets close.
+    /// `:`
     ///
     /// # Safety
-    /// As [`brackets`](Self::brackets).
-    unsafe fn closers(block: &[u8; SIZE]) -> (Brackets, u64);
-
-    /// Quotes and backslashes.
-    ///
-    /// # Safety
-    /// As [`brackets`](Self::brackets).
-    unsafe fn quoting(block: &[u8; SIZE]) -> (u64, u64);
+    /// As [`quoting`](Self::quoting).
+    unsafe fn colons(block: &[u8; SIZE]) -> u64;
 
     /// Space, tab, LF, CR.
     ///
     /// # Safety
-    /// As [`brackets`](Self::brackets).
+    /// As [`quoting`](Self::quoting).
     unsafe fn blanks(block: &[u8; SIZE]) -> u64;
 
     /// Bit n of the answer is the parity of bits 0 to n.
     ///
     /// # Safety
-    /// As [`brackets`](Self::brackets).
+    /// As [`quoting`](Self::quoting).
     unsafe fn parity(bits: u64) -> u64;
+
+    /// See [`kernel::run_ahead`]: a loop of its own, which has all registers.
+    ///
+    /// # Safety
+    /// As [`quoting`](Self::quoting).
+    unsafe fn run_ahead(structure: &mut Structure, bytes: &[u8]) -> Option<()>
+    where
+        Self: Sized,
+    {
+        // SAFETY: as promised by the caller.
+        unsafe { kernel::run_ahead::<Self>(structure, bytes) }
+    }
+
+    /// Whether the machine has an instruction for [`compress`](Self::compress), so that it is worth its while.
+    const COMPRESSES: bool = false;
+
+    /// The bits of `bits` where `mask` has ones, side by side, the lowest lowest.
+    ///
+    /// # Safety
+    /// As [`quoting`](Self::quoting).
+    #[inline(always)]
+    unsafe fn compress(bits: u64, mut mask: u64) -> u64 {
+        let (mut side_by_side, mut to) = (0, 1);
+        while mask != 0 {
+            if bits & mask & mask.wrapping_neg() != 0 {
+                side_by_side |= to;
+            }
+            mask &= mask - 1;
+            to <<= 1;
+        }
+        side_by_side
+    }
 }
 
 /// What one block leaves to the next.

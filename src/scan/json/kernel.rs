@@ -5,12 +5,16 @@ use super::backend::{Backend, Kind};
 #[cfg(target_arch = "x86_64")]
 use super::x86::{Avx2, Sse2};
 use super::{
-    block::{self, Carry, Lanes},
-    structure::{Container, Structure},
+    block::{self, Brackets, Carry, Lanes, Quoting},
+    sequence::Sequence,
+    structure::{Container, Place, Structure},
     swar::Swar,
     validate::{Invalid, Observe, Validator},
 };
 use crate::limits::MAX_JSON_DEPTH;
+
+/// Blocks that are looked at bracket by bracket, as most messages end in them, before the loop for long ones.
+const NEAR: u32 = 6;
 
 /// One function that picks the loop for a backend.
 macro_rules! kernel {
@@ -71,13 +75,10 @@ kernel!(
 /// The machine has the instructions of `L`.
 #[inline(always)]
 unsafe fn close_with<L: Lanes>(structure: &mut Structure, bytes: &[u8]) -> Container {
-    let mut pending = structure.pending;
-    let mut base = structure.base;
-    let mut scanned = structure.scanned;
-    let mut carry = structure.carry;
+    let Place { mut carry, mut pending, mut base, mut scanned } = structure.place;
     let mut levels = structure.nesting.levels;
-    let outer = &mut structure.nesting.outer;
     let mut room = [0; block::SIZE];
+    let mut near = NEAR;
     let answer = 'scan: loop {
         while pending != 0 {
             let at = base.wrapping_add(pending.trailing_zeros() as usize);
@@ -86,34 +87,107 @@ unsafe fn close_with<L: Lanes>(structure: &mut Structure, bytes: &[u8]) -> Conta
             let object = byte & 0x20 != 0;
             // `{` and `[` have bit 1, `}` and `]` have not.
             if byte & 2 != 0 {
-                if !levels.push(outer, object) {
+                if !levels.push(&mut structure.nesting.outer, object) {
                     break 'scan Container::TooDeep { at };
                 }
-            } else if !levels.pop(outer, object) {
+            } else if !levels.pop(&structure.nesting.outer, object) {
                 break 'scan Container::Mismatched { at };
             } else if levels.depth == 0 {
                 break 'scan Container::Closed { end: at + 1 };
             }
         }
+        if L::COMPRESSES && near == 0 {
+            structure.place = Place { carry, pending, base, scanned };
+            structure.nesting.levels = levels;
+            // SAFETY: as promised by the caller.
+            if unsafe { L::run_ahead(structure, bytes) }.is_none() {
+                near = u32::MAX;
+            }
+            Place { carry, pending, base, scanned } = structure.place;
+            levels = structure.nesting.levels;
+            if pending != 0 {
+                continue;
+            }
+        } else {
+            near = near.wrapping_sub(1);
+        }
         let Some((block, len)) = block::load(bytes, scanned, &mut room) else { break Container::Open };
-        // SAFETY: as promised by the caller.
-        let (masks, mut strings) = unsafe {
-            let masks = L::brackets(block);
-            let quotes = masks.quotes & !carry.escapes(masks.backslashes, len - 1);
-            (masks, L::parity(quotes))
-        };
-        strings ^= carry.in_string;
-        carry.in_string = ((strings as i64) >> 63) as u64;
-        pending = masks.brackets & !strings;
         base = scanned;
         scanned += len;
+        // SAFETY: as promised by the caller.
+        unsafe {
+            if let Some(strings) = strings::<L>(block, len, &mut carry) {
+                pending = L::any_bracket(block) & !strings;
+            }
+        }
     };
     structure.nesting.levels = levels;
-    structure.pending = pending;
-    structure.base = base;
-    structure.scanned = scanned;
-    structure.carry = carry;
+    structure.place = Place { carry, pending, base, scanned };
     answer
+}
+
+/// The bytes of a block that lie in strings; `None` when all do.
+///
+/// # Safety
+/// The machine has the instructions of `L`.
+#[inline(always)]
+unsafe fn strings<L: Lanes>(block: &[u8; block::SIZE], len: usize, carry: &mut Carry) -> Option<u64> {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let Quoting { quotes, backslashes } = L::quoting(block);
+        let quotes = quotes & !carry.escapes(backslashes, len - 1);
+        if quotes == 0 && carry.in_string != 0 {
+            return None;
+        }
+        let strings = L::parity(quotes) ^ carry.in_string;
+        carry.in_string = ((strings as i64) >> 63) as u64;
+        Some(strings)
+    }
+}
+
+/// Goes on over the full blocks in which the container cannot end, with no brackets pending. The brackets of many blocks
+/// are compared at a time. `None` when one does not fit or there may be too many: `structure` then stands before it.
+///
+/// # Safety
+/// The machine has the instructions of `L`.
+#[inline(always)]
+pub(super) unsafe fn run_ahead<L: Lanes>(structure: &mut Structure, bytes: &[u8]) -> Option<()> {
+    let Place { mut carry, mut base, mut scanned, .. } = structure.place;
+    let mut pending = 0;
+    let mut sequence = Sequence::default();
+    let mut depth = structure.nesting.depth();
+    if depth + u64::BITS > MAX_JSON_DEPTH as u32 {
+        return None;
+    }
+    let (blocks, _) = bytes.get(scanned..).unwrap_or_default().as_chunks();
+    for block in blocks {
+        base = scanned;
+        scanned += block::SIZE;
+        // SAFETY: as promised by the caller.
+        let Some(strings) = (unsafe { strings::<L>(block, block::SIZE, &mut carry) }) else { continue };
+        // SAFETY: as promised by the caller.
+        let brackets = unsafe { L::brackets(block) }.only(!strings);
+        let (opened, closed) = (brackets.openers.count_ones(), brackets.closers.count_ones());
+        if closed >= depth {
+            pending = brackets.openers | brackets.closers;
+            break;
+        }
+        if !sequence.has_room(opened + closed) {
+            // SAFETY: as promised by the caller.
+            unsafe { sequence.settle::<L>(&mut structure.nesting)? };
+            structure.place = Place { carry, pending: brackets.openers | brackets.closers, base, scanned };
+            if depth + u64::BITS > MAX_JSON_DEPTH as u32 {
+                return None;
+            }
+        }
+        // SAFETY: as promised by the caller.
+        unsafe { sequence.append::<L>(brackets, opened + closed) };
+        depth = depth + opened - closed;
+    }
+    // SAFETY: as promised by the caller.
+    unsafe { sequence.settle::<L>(&mut structure.nesting)? };
+    structure.place = Place { carry, pending, base, scanned };
+    Some(())
 }
 
 /// # Safety
@@ -126,24 +200,18 @@ unsafe fn skip_with<L: Lanes>(bytes: &[u8], from: usize, level: u32) -> Containe
     let mut room = [0; block::SIZE];
     while let Some((block, len)) = block::load(bytes, base, &mut room) {
         // SAFETY: as promised by the caller.
-        let ((masks, closers), mut strings) = unsafe {
-            let (masks, closers) = L::closers(block);
-            let quotes = masks.quotes & !carry.escapes(masks.backslashes, len - 1);
-            if quotes == 0 && carry.in_string != 0 {
-                base += len;
-                continue;
-            }
-            ((masks, closers), L::parity(quotes))
+        let Some(strings) = (unsafe { strings::<L>(block, len, &mut carry) }) else {
+            base += len;
+            continue;
         };
-        strings ^= carry.in_string;
-        carry.in_string = ((strings as i64) >> 63) as u64;
-        let closers = closers & !strings;
-        let mut brackets = masks.brackets & !strings;
-        let (closed, opened) = (closers.count_ones(), (brackets & !closers).count_ones());
+        // SAFETY: as promised by the caller.
+        let Brackets { openers, closers, .. } = unsafe { L::brackets(block) }.only(!strings);
+        let (opened, closed) = (openers.count_ones(), closers.count_ones());
         if depth > level + closed && depth + opened <= MAX_JSON_DEPTH as u32 {
             // Wherever they stand, the container stays open.
             depth = depth + opened - closed;
         } else {
+            let mut brackets = openers | closers;
             while brackets != 0 {
                 let bit = brackets.trailing_zeros();
                 let at = base + bit as usize;
@@ -176,7 +244,7 @@ unsafe fn string_end_with<L: Lanes>(bytes: &[u8], escaped: &mut bool) -> Option<
     let end = loop {
         let Some((block, len)) = block::load(bytes, at, &mut room) else { break None };
         // SAFETY: as promised by the caller.
-        let (quotes, backslashes) = unsafe { L::quoting(block) };
+        let Quoting { quotes, backslashes } = unsafe { L::quoting(block) };
         if quotes | backslashes | carry.escaped != 0 {
             let quotes = quotes & !carry.escapes(backslashes, len - 1);
             if quotes != 0 {

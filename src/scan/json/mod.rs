@@ -22,9 +22,11 @@
 
 mod backend;
 mod block;
+mod grammar;
 mod kernel;
 mod nesting;
 mod scalar;
+mod sequence;
 mod structure;
 mod swar;
 mod validate;

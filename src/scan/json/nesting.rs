@@ -1,5 +1,6 @@
 //! Which containers are open: one bit a level, so that depth costs neither stack nor heap.
 
+use super::block::Brackets;
 use crate::limits::MAX_JSON_DEPTH;
 
 const WORDS: usize = MAX_JSON_DEPTH / 64;
@@ -28,6 +29,39 @@ impl Nesting {
     #[inline]
     pub(crate) fn pop(&mut self, object: bool) -> bool {
         self.levels.pop(&self.outer, object)
+    }
+
+    /// Closes `closed` containers, then opens `opened`, of the kinds that the bits of `objects` tell, the first lowest.
+    /// False when one cannot be closed; then nothing was done. That there is room is for the caller to know.
+    #[inline(always)]
+    pub(super) fn follow(&mut self, objects: u64, closed: u32, opened: u32) -> bool {
+        let Levels { depth, top } = self.levels;
+        if closed > depth || depth + opened > u64::BITS {
+            return self.follow_each(objects, closed, opened);
+        }
+        if (top ^ objects) & !u64::MAX.unbounded_shl(closed) != 0 {
+            return false;
+        }
+        let kinds = objects.unbounded_shr(closed).reverse_bits().unbounded_shr(u64::BITS - opened);
+        self.levels = Levels {
+            depth: depth - closed + opened,
+            top: top.unbounded_shr(closed).unbounded_shl(opened) | kinds,
+        };
+        true
+    }
+
+    /// As [`follow`](Self::follow), for levels further out.
+    #[inline(never)]
+    fn follow_each(&mut self, objects: u64, closed: u32, opened: u32) -> bool {
+        let mut kinds = (0..u64::BITS).map(|bit| (objects >> bit) & 1 != 0);
+        let mut levels = self.levels;
+        // To close leaves `outer` alone.
+        if !kinds.by_ref().take(closed as usize).all(|object| levels.pop(&self.outer, object)) {
+            return false;
+        }
+        let opens = kinds.take(opened as usize).all(|object| levels.push(&mut self.outer, object));
+        self.levels = levels;
+        opens
     }
 
     /// How many are open.
@@ -82,6 +116,41 @@ impl Levels {
             self.top = outer.reload(self.depth);
         }
         true
+    }
+
+    /// Opens and closes what the brackets of a block do. Which bytes of the block stand directly within objects, brackets by
+    /// what is around an opener and what a closer closes. `None` when a bracket does not fit, when all levels but
+    /// `outermost` might be closed, or more than the innermost are touched; then nothing was done.
+    #[inline(always)]
+    pub(super) fn walk(&mut self, brackets: Brackets, outermost: u32) -> Option<u64> {
+        let Brackets { openers, closers, objects } = brackets;
+        let (opened, closed) = (openers.count_ones(), closers.count_ones());
+        let held = (self.depth.wrapping_sub(1) % 64) + 1;
+        if self.depth <= closed + outermost || held <= closed || held + opened > 64 {
+            return None;
+        }
+        let mut top = self.top;
+        let mut wrong = 0;
+        let mut inside = (top & 1).wrapping_neg();
+        let mut in_objects = inside;
+        let mut rest = openers | closers;
+        while rest != 0 {
+            let bit = rest & rest.wrapping_neg();
+            rest ^= bit;
+            let object = u64::from(objects & bit != 0);
+            let opens = openers & bit != 0;
+            // No branch on what cannot be foretold.
+            wrong |= if opens { 0 } else { top ^ object };
+            top = if opens { (top << 1) | object } else { top >> 1 };
+            let now = (top & 1).wrapping_neg();
+            in_objects ^= (inside ^ now) & !(bit | (bit - 1));
+            inside = now;
+        }
+        if wrong & 1 != 0 {
+            return None;
+        }
+        *self = Self { depth: self.depth + opened - closed, top };
+        Some(in_objects)
     }
 
     /// Whether the innermost container is an object. Without a container: false.

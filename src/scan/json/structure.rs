@@ -24,6 +24,18 @@ pub enum Container {
     },
 }
 
+/// How far a scan has come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Place {
+    pub(super) carry: Carry,
+    /// Brackets of the last block that have not been looked at.
+    pub(super) pending: u64,
+    /// Index of the last block's first byte; wraps when that byte was taken off.
+    pub(super) base: usize,
+    /// Index behind the last block.
+    pub(super) scanned: usize,
+}
+
 /// Follows the brackets of one container after the other through bytes that come in pieces.
 ///
 /// Like a codec, it is handed the unread bytes of a growing buffer each time, and remembers how far it has looked:
@@ -49,13 +61,7 @@ pub enum Container {
 #[derive(Debug, Clone)]
 pub struct Structure {
     backend: Backend,
-    pub(super) carry: Carry,
-    /// Brackets of the last block that have not been looked at.
-    pub(super) pending: u64,
-    /// Index of the last block's first byte; wraps when that byte was taken off.
-    pub(super) base: usize,
-    /// Index behind the last block.
-    pub(super) scanned: usize,
+    pub(super) place: Place,
     pub(super) nesting: Nesting,
 }
 
@@ -79,10 +85,7 @@ impl Structure {
     pub const fn with_backend(backend: Backend) -> Self {
         Self {
             backend,
-            carry: Carry { in_string: 0, escaped: 0 },
-            pending: 0,
-            base: 0,
-            scanned: 0,
+            place: Place { carry: Carry { in_string: 0, escaped: 0 }, pending: 0, base: 0, scanned: 0 },
             nesting: Nesting::new(),
         }
     }
@@ -96,8 +99,8 @@ impl Structure {
     /// The next container begins at index `at`; between the last one and this are only blanks, or nothing.
     #[inline]
     pub fn begin(&mut self, at: usize) {
-        if at > self.scanned {
-            self.scanned = at;
+        if at > self.place.scanned {
+            self.place.scanned = at;
         }
     }
 
@@ -110,15 +113,13 @@ impl Structure {
     /// `count` bytes were taken off the front of the bytes.
     #[inline]
     pub fn advance(&mut self, count: usize) {
-        self.base = self.base.wrapping_sub(count);
-        self.scanned = self.scanned.saturating_sub(count);
+        self.place.base = self.place.base.wrapping_sub(count);
+        self.place.scanned = self.place.scanned.saturating_sub(count);
     }
 
     /// Forgets all; the next container begins at index `at`.
     pub fn reset(&mut self, at: usize) {
-        self.carry = Carry::default();
-        self.pending = 0;
-        self.scanned = at;
+        self.place = Place { scanned: at, ..Place::default() };
         self.nesting = Nesting::new();
     }
 
@@ -132,6 +133,6 @@ impl Structure {
     #[must_use]
     #[inline]
     pub fn scanned(&self) -> usize {
-        self.scanned
+        self.place.scanned
     }
 }

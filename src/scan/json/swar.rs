@@ -1,6 +1,6 @@
 //! Masks by plain 64-bit arithmetic, eight bytes at a time: for every machine, and the yardstick of the others.
 
-use super::block::{Brackets, Grammar, Lanes, SIZE};
+use super::block::{Brackets, Grammar, Lanes, Quoting, SIZE};
 
 /// Eight bytes in a plain register.
 pub(super) struct Swar;
@@ -54,19 +54,25 @@ pub(super) fn parity(mut bits: u64) -> u64 {
 
 impl Lanes for Swar {
     #[inline]
-    unsafe fn brackets(block: &[u8; SIZE]) -> Brackets {
-        Brackets {
+    unsafe fn quoting(block: &[u8; SIZE]) -> Quoting {
+        Quoting {
             quotes: bits(block, |word| equal(word, b'"')),
             backslashes: bits(block, |word| equal(word, b'\\')),
-            brackets: bits(block, is_bracket),
         }
     }
 
     #[inline]
-    unsafe fn closers(block: &[u8; SIZE]) -> (Brackets, u64) {
-        let closers = bits(block, |word| equal(word | (ONES * 0x20), b'}'));
-        // SAFETY: plain arithmetic needs no instructions of its own.
-        (unsafe { Self::brackets(block) }, closers)
+    unsafe fn any_bracket(block: &[u8; SIZE]) -> u64 {
+        bits(block, is_bracket)
+    }
+
+    #[inline]
+    unsafe fn brackets(block: &[u8; SIZE]) -> Brackets {
+        Brackets {
+            openers: bits(block, |word| equal(word | (ONES * 0x20), b'{')),
+            closers: bits(block, |word| equal(word | (ONES * 0x20), b'}')),
+            objects: bits(block, |word| (word << 2) & !LOW),
+        }
     }
 
     #[inline]
@@ -82,8 +88,8 @@ impl Lanes for Swar {
     }
 
     #[inline]
-    unsafe fn quoting(block: &[u8; SIZE]) -> (u64, u64) {
-        (bits(block, |word| equal(word, b'"')), bits(block, |word| equal(word, b'\\')))
+    unsafe fn colons(block: &[u8; SIZE]) -> u64 {
+        bits(block, |word| equal(word, b':'))
     }
 
     #[inline]

@@ -3,6 +3,10 @@
 use super::{
     Backend, Scalar,
     block::{self, Carry, Lanes},
+    grammar::{
+        AFTER_ELEMENT, AFTER_FIELD, CLASSES, CLOSE, CLOSE_OBJECT, COLON, DONE, FIRST_KEY, KEY, NEXT,
+        OPEN_OBJECT, TOP, Tokens, WRONG, look_up,
+    },
     kernel,
     nesting::Nesting,
 };
@@ -21,106 +25,6 @@ pub struct Invalid {
 
 /// Blocks of nothing but ASCII after which UTF-8 of the bytes before them is checked.
 const LONG_ASCII: u32 = 16;
-
-/// What a token is, by its first byte.
-const OPEN_OBJECT: u8 = 0;
-const OPEN_ARRAY: u8 = 1;
-const CLOSE_OBJECT: u8 = 2;
-const CLOSE_ARRAY: u8 = 3;
-const COLON: u8 = 4;
-const COMMA: u8 = 5;
-const STRING: u8 = 6;
-const SCALAR: u8 = 7;
-const OTHER: u8 = 8;
-
-/// What may come next.
-const TOP: u8 = 0;
-const DONE: u8 = 1;
-const FIRST_KEY: u8 = 2;
-const KEY: u8 = 3;
-const AFTER_KEY: u8 = 4;
-const FIELD: u8 = 5;
-const AFTER_FIELD: u8 = 6;
-const FIRST_ELEMENT: u8 = 7;
-const ELEMENT: u8 = 8;
-const AFTER_ELEMENT: u8 = 9;
-/// Not states: a container closes; an error.
-const CLOSE: u8 = 10;
-const WRONG: u8 = 11;
-
-const CLASSES: [u8; 256] = {
-    let mut classes = [OTHER; 256];
-    let known = [
-        (b'{', OPEN_OBJECT),
-        (b'[', OPEN_ARRAY),
-        (b'}', CLOSE_OBJECT),
-        (b']', CLOSE_ARRAY),
-        (b':', COLON),
-        (b',', COMMA),
-        (b'"', STRING),
-        (b'-', SCALAR),
-        (b't', SCALAR),
-        (b'f', SCALAR),
-        (b'n', SCALAR),
-    ];
-    let mut at = 0;
-    #[allow(clippy::indexing_slicing)] // at compile time
-    while at < known.len() {
-        classes[known[at].0 as usize] = known[at].1;
-        at += 1;
-    }
-    let mut digit = b'0';
-    #[allow(clippy::indexing_slicing)] // at compile time
-    while digit <= b'9' {
-        classes[digit as usize] = SCALAR;
-        digit += 1;
-    }
-    classes
-};
-
-/// The state after a token: at `state * 16 + class`.
-const NEXT: [u8; 256] = {
-    let mut next = [WRONG; 256];
-    let known = [
-        (TOP, STRING, DONE),
-        (TOP, SCALAR, DONE),
-        (TOP, OPEN_OBJECT, FIRST_KEY),
-        (TOP, OPEN_ARRAY, FIRST_ELEMENT),
-        (FIRST_KEY, STRING, AFTER_KEY),
-        (FIRST_KEY, CLOSE_OBJECT, CLOSE),
-        (KEY, STRING, AFTER_KEY),
-        (AFTER_KEY, COLON, FIELD),
-        (FIELD, STRING, AFTER_FIELD),
-        (FIELD, SCALAR, AFTER_FIELD),
-        (FIELD, OPEN_OBJECT, FIRST_KEY),
-        (FIELD, OPEN_ARRAY, FIRST_ELEMENT),
-        (AFTER_FIELD, COMMA, KEY),
-        (AFTER_FIELD, CLOSE_OBJECT, CLOSE),
-        (FIRST_ELEMENT, STRING, AFTER_ELEMENT),
-        (FIRST_ELEMENT, SCALAR, AFTER_ELEMENT),
-        (FIRST_ELEMENT, OPEN_OBJECT, FIRST_KEY),
-        (FIRST_ELEMENT, OPEN_ARRAY, FIRST_ELEMENT),
-        (FIRST_ELEMENT, CLOSE_ARRAY, CLOSE),
-        (ELEMENT, STRING, AFTER_ELEMENT),
-        (ELEMENT, SCALAR, AFTER_ELEMENT),
-        (ELEMENT, OPEN_OBJECT, FIRST_KEY),
-        (ELEMENT, OPEN_ARRAY, FIRST_ELEMENT),
-        (AFTER_ELEMENT, COMMA, ELEMENT),
-        (AFTER_ELEMENT, CLOSE_ARRAY, CLOSE),
-    ];
-    let mut at = 0;
-    #[allow(clippy::indexing_slicing)] // at compile time
-    while at < known.len() {
-        next[(known[at].0 * 16 + known[at].1) as usize] = known[at].2;
-        at += 1;
-    }
-    next
-};
-
-#[inline(always)]
-fn look_up(table: &[u8; 256], index: u8) -> u8 {
-    table.get(usize::from(index)).copied().unwrap_or(OTHER)
-}
 
 /// Whether the bytes of `escaped` are escapes of one letter.
 #[inline(always)]
@@ -325,16 +229,22 @@ impl Validator {
                 base += len;
                 continue;
             }
-            // Within many blanks: likewise.
-            if masks.blanks == u64::MAX && carry == Carry::default() && self.scalar.is_none() {
-                base += len;
-                continue;
-            }
             let escaped = carry.escapes(masks.backslashes, last);
             let quotes = masks.quotes & !escaped;
-            // SAFETY: as promised by the caller.
-            let strings = unsafe { L::parity(quotes) } ^ carry.in_string;
-            carry.in_string = ((strings as i64) >> 63) as u64;
+            let within = quotes == 0 && carry.in_string != 0;
+            let strings = if within {
+                u64::MAX
+            } else {
+                // Within many blanks: nothing to see.
+                if masks.blanks == u64::MAX && carry == Carry::default() && self.scalar.is_none() {
+                    base += len;
+                    continue;
+                }
+                // SAFETY: as promised by the caller.
+                let strings = unsafe { L::parity(quotes) } ^ carry.in_string;
+                carry.in_string = ((strings as i64) >> 63) as u64;
+                strings
+            };
             let here = block::first(len);
 
             if masks.high != 0 {
@@ -360,6 +270,14 @@ impl Validator {
             if (escaped != 0 && !are_plain_escapes(block, escaped)) || self.hex != 0 {
                 self.check_escapes(block, escaped, len, &mut wrong);
             }
+            // Within a string: no tokens.
+            if within && wrong.bit == block::SIZE {
+                if O::ON {
+                    solid_end = base + len;
+                }
+                base += len;
+                continue;
+            }
 
             let operators = masks.operators & !strings;
             let scalars = !(strings | quotes | masks.operators | masks.blanks) & here;
@@ -383,7 +301,21 @@ impl Validator {
                 rest &= rest - 1;
                 self.scalar(bytes, base, bit, len, scalars, &mut wrong);
             }
-            let mut tokens = operators | (quotes & strings) | starts;
+            let tokens = Tokens { operators, strings: quotes & strings, scalars: starts };
+            let mut followed = None;
+            if L::COMPRESSES
+                && tokens.are_many()
+                && wrong.bit == block::SIZE
+                && masks.controls & !(masks.blanks | strings) & here == 0
+            {
+                // SAFETY: as promised by the caller.
+                followed = unsafe { tokens.follow::<L>(block, state, levels, u32::from(O::ON)) };
+            }
+            let mut tokens = tokens.all();
+            if let Some(followed) = followed {
+                (state, levels) = followed;
+                tokens = 0;
+            }
             while tokens != 0 {
                 let bit = tokens.trailing_zeros() as usize;
                 tokens &= tokens - 1;
@@ -450,7 +382,7 @@ impl Validator {
     fn scalar(&mut self, bytes: &[u8], base: usize, bit: usize, len: usize, scalars: u64, wrong: &mut Wrong) {
         let run = (scalars >> bit).trailing_ones() as usize;
         let Some([first, rest @ ..]) = bytes.get(base + bit..base + bit + run) else { return };
-        let Some(mut scalar) = Scalar::start(*first) else { return };
+        let Some(mut scalar) = Scalar::start(*first) else { return wrong.at(bit, Unexpected) };
         if let Err(at) = scalar.feed(rest) {
             return wrong.at(bit + 1 + at, Unexpected);
         }

@@ -5,12 +5,16 @@
 
 use std::arch::x86_64::{
     __m128i, __m256i, _mm_clmulepi64_si128, _mm_cmpeq_epi8, _mm_cvtsi128_si64, _mm_loadu_si128, _mm_min_epu8,
-    _mm_movemask_epi8, _mm_or_si128, _mm_set_epi64x, _mm_set1_epi8, _mm256_cmpeq_epi8, _mm256_loadu_si256,
-    _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8, _mm256_setr_epi8,
-    _mm256_shuffle_epi8,
+    _mm_movemask_epi8, _mm_or_si128, _mm_set_epi64x, _mm_set1_epi8, _mm_slli_epi16, _mm256_cmpeq_epi8,
+    _mm256_loadu_si256, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8,
+    _mm256_setr_epi8, _mm256_shuffle_epi8, _mm256_slli_epi16, _pext_u64,
 };
 
-use super::block::{Brackets, Grammar, Lanes, SIZE};
+use super::{
+    Structure,
+    block::{Brackets, Grammar, Lanes, Quoting, SIZE},
+    kernel,
+};
 
 /// AVX2 and PCLMULQDQ, BMI1, BMI2, LZCNT, POPCNT.
 pub(super) struct Avx2;
@@ -76,31 +80,35 @@ const CASE: u8 = 0x20;
 impl Lanes for Avx2 {
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn brackets(block: &[u8; SIZE]) -> Brackets {
+    unsafe fn quoting(block: &[u8; SIZE]) -> Quoting {
         let bytes = wide(block);
-        let case = _mm256_set1_epi8(CASE as i8);
-        let braces = wide_or(bytes, (case, case));
-        let closers = wide_equal(braces, b'}');
-        Brackets {
+        Quoting {
             quotes: wide_bits(wide_equal(bytes, b'"')),
             backslashes: wide_bits(wide_equal(bytes, b'\\')),
-            brackets: wide_bits(wide_or(wide_equal(braces, b'{'), closers)),
         }
     }
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn closers(block: &[u8; SIZE]) -> (Brackets, u64) {
+    unsafe fn any_bracket(block: &[u8; SIZE]) -> u64 {
         let bytes = wide(block);
         let case = _mm256_set1_epi8(CASE as i8);
         let braces = wide_or(bytes, (case, case));
-        let closers = wide_bits(wide_equal(braces, b'}'));
-        let brackets = Brackets {
-            quotes: wide_bits(wide_equal(bytes, b'"')),
-            backslashes: wide_bits(wide_equal(bytes, b'\\')),
-            brackets: wide_bits(wide_equal(braces, b'{')) | closers,
-        };
-        (brackets, closers)
+        wide_bits(wide_or(wide_equal(braces, b'{'), wide_equal(braces, b'}')))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn brackets(block: &[u8; SIZE]) -> Brackets {
+        let bytes = wide(block);
+        let case = _mm256_set1_epi8(CASE as i8);
+        let braces = wide_or(bytes, (case, case));
+        Brackets {
+            openers: wide_bits(wide_equal(braces, b'{')),
+            closers: wide_bits(wide_equal(braces, b'}')),
+            // The highest bit of a byte is what becomes a bit of the mask.
+            objects: wide_bits((_mm256_slli_epi16::<2>(bytes.0), _mm256_slli_epi16::<2>(bytes.1))),
+        }
     }
 
     #[inline]
@@ -124,9 +132,8 @@ impl Lanes for Avx2 {
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn quoting(block: &[u8; SIZE]) -> (u64, u64) {
-        let bytes = wide(block);
-        (wide_bits(wide_equal(bytes, b'"')), wide_bits(wide_equal(bytes, b'\\')))
+    unsafe fn colons(block: &[u8; SIZE]) -> u64 {
+        wide_bits(wide_equal(wide(block), b':'))
     }
 
     #[inline]
@@ -141,6 +148,21 @@ impl Lanes for Avx2 {
     unsafe fn parity(bits: u64) -> u64 {
         let product = _mm_clmulepi64_si128::<0>(_mm_set_epi64x(0, bits as i64), _mm_set1_epi8(-1));
         _mm_cvtsi128_si64(product) as u64
+    }
+
+    #[inline(never)]
+    #[target_feature(enable = "avx2,pclmulqdq,bmi1,bmi2,lzcnt,popcnt")]
+    unsafe fn run_ahead(structure: &mut Structure, bytes: &[u8]) -> Option<()> {
+        // SAFETY: this function has the instructions.
+        unsafe { kernel::run_ahead::<Self>(structure, bytes) }
+    }
+
+    const COMPRESSES: bool = true;
+
+    #[inline]
+    #[target_feature(enable = "bmi2")]
+    unsafe fn compress(bits: u64, mask: u64) -> u64 {
+        _pext_u64(bits, mask)
     }
 }
 
@@ -201,29 +223,30 @@ fn narrow_blanks(bytes: Narrow) -> u64 {
 impl Lanes for Sse2 {
     #[inline]
     #[target_feature(enable = "sse2")]
-    unsafe fn brackets(block: &[u8; SIZE]) -> Brackets {
+    unsafe fn quoting(block: &[u8; SIZE]) -> Quoting {
         let bytes = narrow(block);
-        let braces = narrow_or(bytes, [_mm_set1_epi8(CASE as i8); 4]);
-        let closers = narrow_equal(braces, b'}');
-        Brackets {
+        Quoting {
             quotes: narrow_bits(narrow_equal(bytes, b'"')),
             backslashes: narrow_bits(narrow_equal(bytes, b'\\')),
-            brackets: narrow_bits(narrow_or(narrow_equal(braces, b'{'), closers)),
         }
     }
 
     #[inline]
     #[target_feature(enable = "sse2")]
-    unsafe fn closers(block: &[u8; SIZE]) -> (Brackets, u64) {
+    unsafe fn any_bracket(block: &[u8; SIZE]) -> u64 {
+        narrow_bits(narrow_brackets(narrow(block)))
+    }
+
+    #[inline]
+    #[target_feature(enable = "sse2")]
+    unsafe fn brackets(block: &[u8; SIZE]) -> Brackets {
         let bytes = narrow(block);
         let braces = narrow_or(bytes, [_mm_set1_epi8(CASE as i8); 4]);
-        let closers = narrow_bits(narrow_equal(braces, b'}'));
-        let brackets = Brackets {
-            quotes: narrow_bits(narrow_equal(bytes, b'"')),
-            backslashes: narrow_bits(narrow_equal(bytes, b'\\')),
-            brackets: narrow_bits(narrow_equal(braces, b'{')) | closers,
-        };
-        (brackets, closers)
+        Brackets {
+            openers: narrow_bits(narrow_equal(braces, b'{')),
+            closers: narrow_bits(narrow_equal(braces, b'}')),
+            objects: narrow_bits(bytes.map(|bytes| _mm_slli_epi16::<2>(bytes))),
+        }
     }
 
     #[inline]
@@ -252,9 +275,8 @@ impl Lanes for Sse2 {
 
     #[inline]
     #[target_feature(enable = "sse2")]
-    unsafe fn quoting(block: &[u8; SIZE]) -> (u64, u64) {
-        let bytes = narrow(block);
-        (narrow_bits(narrow_equal(bytes, b'"')), narrow_bits(narrow_equal(bytes, b'\\')))
+    unsafe fn colons(block: &[u8; SIZE]) -> u64 {
+        narrow_bits(narrow_equal(narrow(block), b':'))
     }
 
     #[inline]
