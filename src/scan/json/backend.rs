@@ -11,6 +11,8 @@ pub(super) enum Kind {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Sse2,
+    #[cfg(all(target_arch = "aarch64", target_endian = "little", target_feature = "neon"))]
+    Neon,
     Swar,
 }
 
@@ -25,6 +27,8 @@ impl Backend {
         }
         #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
         return Self(Kind::Sse2);
+        #[cfg(all(target_arch = "aarch64", target_endian = "little", target_feature = "neon"))]
+        return Self(Kind::Neon);
         #[allow(unreachable_code)]
         Self(Kind::Swar)
     }
@@ -40,7 +44,7 @@ impl Backend {
         all
     }
 
-    /// `avx2`, `sse2` or `swar`.
+    /// `avx2`, `sse2`, `neon` or `swar`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self.0 {
@@ -48,6 +52,8 @@ impl Backend {
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Kind::Sse2 => "sse2",
+            #[cfg(all(target_arch = "aarch64", target_endian = "little", target_feature = "neon"))]
+            Kind::Neon => "neon",
             Kind::Swar => "swar",
         }
     }

@@ -2,6 +2,8 @@
 //! calls becomes part of it.
 
 use super::backend::{Backend, Kind};
+#[cfg(all(target_arch = "aarch64", target_endian = "little", target_feature = "neon"))]
+use super::neon::Neon;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{Avx2, Sse2};
 use super::{
@@ -34,6 +36,12 @@ macro_rules! kernel {
                 // SAFETY: this function has the instructions.
                 unsafe { $generic_loop::<Sse2 $(, $generic)?>($($arg),*) }
             }
+            #[cfg(all(target_arch = "aarch64", target_endian = "little", target_feature = "neon"))]
+            #[target_feature(enable = "neon")]
+            fn neon$(<$generic: $bound>)?($($arg: $type),*) -> $answer {
+                // SAFETY: this function has the instructions.
+                unsafe { $generic_loop::<Neon $(, $generic)?>($($arg),*) }
+            }
             match backend.0 {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: by the invariant of `Kind` the machine has the instructions.
@@ -41,6 +49,9 @@ macro_rules! kernel {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.
                 Kind::Sse2 => unsafe { sse2($($arg),*) },
+                #[cfg(all(target_arch = "aarch64", target_endian = "little", target_feature = "neon"))]
+                // SAFETY: as above.
+                Kind::Neon => unsafe { neon($($arg),*) },
                 // SAFETY: plain arithmetic needs no instructions of its own.
                 Kind::Swar => unsafe { $generic_loop::<Swar $(, $generic)?>($($arg),*) },
             }

@@ -18,12 +18,14 @@
 //! grammar and UTF-8. Both keep one bit a level, so depth costs no stack; the limit is
 //! [`MAX_JSON_DEPTH`](crate::limits::MAX_JSON_DEPTH).
 //!
-//! The masks are made by AVX2, SSE2 or plain 64-bit arithmetic, chosen at run time: [`Backend`].
+//! The masks are made by AVX2, SSE2, NEON or plain 64-bit arithmetic, chosen at run time: [`Backend`].
 
 mod backend;
 mod block;
 mod grammar;
 mod kernel;
+#[cfg(all(target_arch = "aarch64", target_endian = "little", target_feature = "neon"))]
+mod neon;
 mod nesting;
 mod scalar;
 mod sequence;
