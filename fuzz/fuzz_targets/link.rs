@@ -149,7 +149,7 @@ async fn drive(input: &[u8]) {
     };
     let mut checked = 0;
     for (index, pair) in operations.chunks_exact(2).take(64).enumerate() {
-        let (operation, argument) = (pair[0] % 12, (pair[0] / 12).wrapping_add(pair[1]));
+        let (operation, argument) = (pair[0] % 13, (pair[0] / 13).wrapping_add(pair[1]));
         let polls = pair[1] % 8;
         let payload = message(index, argument);
         match operation {
@@ -206,6 +206,16 @@ async fn drive(input: &[u8]) {
                 if let Some(flushed) = polled(link.flush(), polls).await {
                     flushed.unwrap();
                     assert_eq!(written.lock().unwrap().len(), accepted.len(), "after a flush");
+                }
+            }
+            11 => {
+                let before = link.counters().frames_sent;
+                if let Some(flushed) = polled(link.send_flushed(&payload), polls).await {
+                    flushed.unwrap();
+                    accept(&mut accepted, &payload);
+                    assert_eq!(written.lock().unwrap().len(), accepted.len(), "sent and flushed");
+                } else if link.counters().frames_sent > before {
+                    accept(&mut accepted, &payload);
                 }
             }
             _ => {

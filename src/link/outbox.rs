@@ -32,7 +32,7 @@ use tokio::io::AsyncWrite;
 
 use super::{LinkConfig, config::Settings};
 use crate::{
-    Result,
+    Error, Result,
     buffer::{BufferManager, Latch, LatchGuard},
     codec::{Encode, Reply},
     limits::{GATHER_LIMIT, VECTORED_THRESHOLD, WRITE_BLOCK_SIZE},
@@ -78,11 +78,13 @@ pub(super) enum Enqueued {
 
 /// What became of an attempt to write a frame through.
 pub(super) enum Through {
-    Flushed,
+    /// What was asked is done.
+    Done,
     /// It is queued, and has not left whole.
     Queued,
     /// Nothing was done: it takes more than that.
     No,
+    Failed(Box<Error>),
 }
 
 /// When a frame leaves.

@@ -342,30 +342,23 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Future for Sending<'_, E
             && this.sender.frames < this.sender.turn_ends
         {
             let sender = &mut *this.sender;
-            match this.leave {
-                Leave::WhenFlushed => {
-                    if sender.outbox.feed_here(&mut sender.encoder, payload) {
-                        sender.count(payload.len());
-                        return Poll::Ready(Ok(()));
-                    }
+            let through = match this.leave {
+                Leave::ByItself if sender.outbox.join_batch(&mut sender.encoder, payload) => Through::Done,
+                Leave::ByItself => Through::No,
+                Leave::WhenFlushed if sender.outbox.feed_here(&mut sender.encoder, payload) => Through::Done,
+                leave => sender.outbox.write_through(&mut sender.encoder, payload, leave),
+            };
+            match through {
+                Through::Done => {
+                    sender.count(payload.len());
+                    return Poll::Ready(Ok(()));
                 }
-                Leave::Flushed => match sender.outbox.write_through(&mut sender.encoder, payload)? {
-                    Through::Flushed => {
-                        sender.count(payload.len());
-                        return Poll::Ready(Ok(()));
-                    }
-                    Through::Queued => {
-                        sender.count(payload.len());
-                        this.payload = None;
-                    }
-                    Through::No => {}
-                },
-                Leave::ByItself => {
-                    if sender.outbox.join_batch(&mut sender.encoder, payload) {
-                        sender.count(payload.len());
-                        return Poll::Ready(Ok(()));
-                    }
+                Through::Queued => {
+                    sender.count(payload.len());
+                    this.payload = None;
                 }
+                Through::No => {}
+                Through::Failed(error) => return Poll::Ready(Err(*error)),
             }
         }
         this.poll_any(cx)

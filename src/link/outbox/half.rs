@@ -83,12 +83,6 @@ impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
         if self.feed_here(encoder, payload) {
             return Ok(Enqueued::Done);
         }
-        if payload.len() >= VECTORED_THRESHOLD
-            && self.fed.is_none()
-            && let Some(written) = self.write_in_place(encoder, payload, Leave::WhenFlushed)
-        {
-            return written;
-        }
         self.hand_over();
         let room = encoder.room(payload.len());
         if payload.len() >= VECTORED_THRESHOLD {

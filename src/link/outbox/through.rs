@@ -14,13 +14,12 @@ use std::{
 use tokio::io::AsyncWrite;
 
 use super::{
-    Enqueued, Leave, SendingHalf, Through,
+    Leave, SendingHalf, Through,
     drain::Driving,
     queue::{By, Failure},
     writing::Writing,
 };
 use crate::{
-    Result,
     codec::{Encode, Wrap},
     limits::VECTORED_THRESHOLD,
 };
@@ -35,35 +34,39 @@ thread_local! {
 }
 
 impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
-    /// The plain case of [`Leave::Flushed`]: nothing else is queued and nobody else is at it, so the frame goes to the
-    /// writer at once.
+    /// The plain case of [`Leave::Flushed`], and of [`Leave::WhenFlushed`] for a large frame: nothing else is queued and
+    /// nobody else is at it, so the frame goes to the writer at once.
     #[inline]
     pub(in crate::link) fn write_through<E: Encode>(
         &mut self,
         encoder: &mut E,
         payload: &[u8],
-    ) -> Result<Through> {
+        leave: Leave,
+    ) -> Through {
         // What was fed and lost is told of where more is done.
         if self.fed.is_some() || self.lost {
-            return Ok(Through::No);
+            Through::No
+        } else if payload.len() >= VECTORED_THRESHOLD {
+            self.write_in_place(encoder, payload, leave)
+        } else if leave == Leave::Flushed {
+            self.write_copied(encoder, payload)
+        } else {
+            Through::No
         }
-        if payload.len() >= VECTORED_THRESHOLD {
-            let Some(written) = self.write_in_place(encoder, payload, Leave::Flushed) else {
-                return Ok(Through::No);
-            };
-            return Ok(if let Enqueued::Flushed = written? { Through::Flushed } else { Through::Queued });
-        }
+    }
+
+    fn write_copied<E: Encode>(&mut self, encoder: &mut E, payload: &[u8]) -> Through {
         SCRATCH.with(|scratch| {
-            let Ok(mut scratch) = scratch.try_borrow_mut() else { return Ok(Through::No) };
+            let Ok(mut scratch) = scratch.try_borrow_mut() else { return Through::No };
             if encoder.room(payload.len()) > scratch.len() {
-                return Ok(Through::No);
+                return Through::No;
             }
-            let Some(mut writing) = self.take_token() else { return Ok(Through::No) };
+            let Some(mut writing) = self.take_token() else { return Through::No };
             let Some(bytes) =
                 encoder.encode(payload, &mut *scratch).ok().and_then(|written| scratch.get(..written))
             else {
                 self.put_token(writing);
-                return Ok(Through::No);
+                return Through::No;
             };
             let guard = Driving(&self.outbox);
             let outcome = writing.write_flushed(bytes);
@@ -71,51 +74,40 @@ impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
             match outcome {
                 Ok((written, true)) if written == bytes.len() => {
                     self.unflushed = false;
-                    Ok(if self.put_token(writing) { Through::Flushed } else { Through::Queued })
+                    if self.put_token(writing) { Through::Done } else { Through::Queued }
                 }
-                outcome => {
-                    self.written_in_part(writing, outcome, bytes);
-                    Ok(Through::Queued)
-                }
+                outcome => self.written_in_part(writing, outcome, bytes),
             }
         })
     }
 
-    /// Writes a large frame from where it lies; `None` when nothing was done, as it takes more than that.
-    #[inline]
-    pub(super) fn write_in_place<E: Encode>(
-        &mut self,
-        encoder: &mut E,
-        payload: &[u8],
-        leave: Leave,
-    ) -> Option<Result<Enqueued>> {
-        let mut writing = self.take_token()?;
+    /// Writes a large frame from where it lies.
+    fn write_in_place<E: Encode>(&mut self, encoder: &mut E, payload: &[u8], leave: Leave) -> Through {
+        let Some(mut writing) = self.take_token() else { return Through::No };
         let parts = [IoSlice::new(payload)];
         let Ok(Some(wrap)) = encoder.wrap(&parts) else {
             // It is asked again, and says the same.
             self.put_token(writing);
-            return None;
+            return Through::No;
         };
         let total = wrap.head().len() + payload.len() + wrap.tail().len();
+        let flushes = leave == Leave::Flushed;
         let guard = Driving(&self.outbox);
-        let mut outcome = match wrap.mask() {
-            None => writing.write_with(wrap.head(), &parts, wrap.tail()),
-            Some(key) => self.outbox.write_masked(&mut writing, wrap.head(), &parts, key),
+        let outcome = match wrap.mask() {
+            None => writing.write_whole(wrap.head(), payload, wrap.tail(), flushes),
+            Some(key) => match self.outbox.write_masked(&mut writing, wrap.head(), &parts, key) {
+                Ok((_, own)) if own == total && flushes => writing.poll_flushed().map(|done| (own, done)),
+                outcome => outcome.map(|(_, own)| (own, false)),
+            },
         };
-        let mut flushed = false;
-        if leave == Leave::Flushed && matches!(outcome, Ok((_, own)) if own == total) {
-            match writing.poll_flushed() {
-                Ok(now) => flushed = now,
-                Err(error) => outcome = Err(error),
-            }
-        }
         std::mem::forget(guard);
-        if !matches!(outcome, Ok((_, own)) if own == total) {
-            return Some(self.placed_in_part(writing, outcome, &wrap, &parts, leave));
+        match outcome {
+            Ok((own, flushed)) if own == total => {
+                self.unflushed = !flushed;
+                if (self.put_token(writing) && flushed) || !flushes { Through::Done } else { Through::Queued }
+            }
+            outcome => self.placed_in_part(writing, outcome, &wrap, &parts, leave),
         }
-        self.unflushed = !flushed;
-        let idle = self.put_token(writing);
-        Some(Ok(if flushed && idle { Enqueued::Flushed } else { Enqueued::Done }))
     }
 
     /// The token, if it is here or nothing stands between it and this half.
@@ -185,7 +177,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
         mut writing: Box<Writing<W>>,
         outcome: io::Result<(usize, bool)>,
         bytes: &[u8],
-    ) {
+    ) -> Through {
         if outcome.is_err() {
             writing.clear();
         }
@@ -212,6 +204,8 @@ impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
         };
         drop(queue);
         wakers.wake();
+        // Whoever waits for the flush is told of a failure.
+        Through::Queued
     }
 
     /// As [`written_in_part`](Self::written_in_part), for a frame that is written from the caller's memory.
@@ -219,13 +213,18 @@ impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
     fn placed_in_part(
         &mut self,
         writing: Box<Writing<W>>,
-        outcome: io::Result<(usize, usize)>,
+        outcome: io::Result<(usize, bool)>,
         wrap: &Wrap,
         parts: &[IoSlice<'_>],
         leave: Leave,
-    ) -> Result<Enqueued> {
+    ) -> Through {
         let mut queue = self.outbox.queue.lock();
         queue.dirty = std::mem::take(&mut self.unflushed);
-        self.outbox.after_direct(queue, writing, outcome, wrap, parts, leave)
+        let outcome = outcome.map(|(own, _)| (0, own));
+        match self.outbox.after_direct(queue, writing, outcome, wrap, parts, leave) {
+            Ok(_) if leave == Leave::Flushed => Through::Queued,
+            Ok(_) => Through::Done,
+            Err(error) => Through::Failed(Box::new(error)),
+        }
     }
 }

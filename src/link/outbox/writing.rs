@@ -172,6 +172,51 @@ impl<W: AsyncWrite + Unpin> Writing<W> {
         Ok((written, flushed))
     }
 
+    /// As [`write_flushed`](Self::write_flushed) for `head`, `part` and `tail`, as far as the kernel takes them, and without
+    /// the flush unless asked for.
+    #[inline]
+    pub(super) fn write_whole(
+        &mut self,
+        head: &[u8],
+        part: &[u8],
+        tail: &[u8],
+        flushes: bool,
+    ) -> io::Result<(usize, bool)> {
+        let Self { writer: Some(writer), waker: Some(waker), .. } = self else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let cx = &mut Context::from_waker(waker);
+        let mut writer = Pin::new(writer);
+        if tail.is_empty() && !head.is_empty() {
+            let slices = [IoSlice::new(head), IoSlice::new(part)];
+            let own = match writer.as_mut().poll_write_vectored(cx, &slices) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(own) => own?,
+                Poll::Pending => return Ok((0, false)),
+            };
+            self.writes += 1;
+            if own == head.len() + part.len() {
+                return Ok((own, flushes && matches!(writer.poll_flush(cx)?, Poll::Ready(()))));
+            }
+            return self.write_the_rest(head, part, tail, own, flushes);
+        }
+        self.write_the_rest(head, part, tail, 0, flushes)
+    }
+
+    #[cold]
+    fn write_the_rest(
+        &mut self,
+        head: &[u8],
+        part: &[u8],
+        tail: &[u8],
+        own: usize,
+        flushes: bool,
+    ) -> io::Result<(usize, bool)> {
+        let (_, own) = self.write_more(head, &[IoSlice::new(part)], tail, own)?;
+        let whole = own == head.len() + part.len() + tail.len();
+        Ok((own, whole && flushes && self.poll_flushed()?))
+    }
+
     /// Drops written bytes from the front.
     fn advance(&mut self, mut count: usize) {
         while let Some(current) = &mut self.current {
