@@ -198,7 +198,7 @@ fn what_is_queued_leaves_on_several_threads() {
         let start = std::time::Instant::now();
         while !log.get().dropped {
             assert!(
-                start.elapsed() < Duration::from_secs(5),
+                start.elapsed() < Duration::from_secs(60),
                 "{order:?}, {way:?}: the writer is still there"
             );
             std::thread::sleep(Duration::from_micros(100));

@@ -142,7 +142,8 @@ async fn tcp_connect_gives_up_in_time() {
         assert!(queued.len() < 16, "the queue never fills");
     };
     assert_eq!(error.kind(), ErrorKind::TimedOut);
-    assert!(start.elapsed() < Duration::from_secs(3));
+    // The system would go on for minutes.
+    assert!(start.elapsed() < Duration::from_secs(30));
 }
 
 #[tokio::test]

@@ -343,7 +343,7 @@ fn draining_has_a_limit_and_a_second_signal_has_none() {
         let start = Instant::now();
         bridge.signal(name);
         assert_eq!(bridge.code(), code);
-        assert!(start.elapsed() < Duration::from_secs(5));
+        assert!(start.elapsed() < Duration::from_secs(30));
     }
 }
 
