@@ -36,7 +36,6 @@ mod stream;
 mod turn;
 
 use std::{
-    convert::Infallible,
     fmt,
     future::{Future, poll_fn},
     io as std_io,
@@ -137,10 +136,7 @@ impl HttpServer {
             make: socket::make::<R, W>,
             timer: request::Timer::default(),
         });
-        let service = service_fn(move |request| {
-            let exchange = Arc::clone(&exchange);
-            async move { Ok::<_, Infallible>(exchange.answer(request).await) }
-        });
+        let service = service_fn(move |request| Arc::clone(&exchange).answer(request));
         let mut connection = pin!(self.builder.serve_connection_with_upgrades(io, service));
         let mut turn = Turn::new();
         let mut closing = self.registry.closing();

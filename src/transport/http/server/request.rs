@@ -14,6 +14,7 @@
 //! | 202 | only notifications and answers came |
 
 use std::{
+    convert::Infallible,
     future::{Future, poll_fn},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -95,16 +96,24 @@ impl Drop for Late<'_> {
 }
 
 impl Exchange {
-    pub(super) async fn answer(&self, mut request: Request<Incoming>) -> Reply {
+    /// Answers `request`. Takes it apart first: each connection has room for the future, where the request would stand twice.
+    pub(super) fn answer(
+        self: Arc<Self>,
+        mut request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Reply, Infallible>> {
         let upgrade = socket::is_asked(request.headers()).then(|| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();
+        async move { Ok(self.check(&parts, body, upgrade).await) }
+    }
+
+    async fn check(&self, parts: &Parts, body: Incoming, upgrade: Option<OnUpgrade>) -> Reply {
         let config = self.registry.config();
         match parts.uri.path() {
-            "/healthz" => return health(&parts, true),
-            "/readyz" => return health(&parts, !self.registry.is_closing() && (config.ready)()),
+            "/healthz" => return health(parts, true),
+            "/readyz" => return health(parts, !self.registry.is_closing() && (config.ready)()),
             _ => {}
         }
-        if let Err(refused) = head::check_source(&parts, &config.access) {
+        if let Err(refused) = head::check_source(parts, &config.access) {
             return match refused {
                 Source::NoHost => bad("a single Host header is needed"),
                 Source::Refused(refused) => {
@@ -114,7 +123,7 @@ impl Exchange {
         }
         // Its page may read the answer, now that it is known to be allowed.
         let origin = parts.headers.get(ORIGIN).cloned();
-        let mut reply = self.judge(&parts, body, upgrade).await;
+        let mut reply = self.judge(parts, body, upgrade).await;
         if let Some(origin) = origin {
             cors::allow(reply.headers_mut(), origin);
         }

@@ -166,6 +166,10 @@ impl State {
             stream.always = asked.events;
             stream.holder = self.next_holder();
             place = Some((stream.number, stream.holder));
+            // Most clients ask for one thing at a time.
+            if self.streams.capacity() == 0 {
+                self.streams.reserve_exact(1);
+            }
             self.streams.push(stream);
         }
         if let Some(waker) = self.receiver.take() {
