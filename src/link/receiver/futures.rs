@@ -1,0 +1,114 @@
+//! The futures of [`Receiver`]'s calls, written out: nothing lives in them but the borrow.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Receiver;
+use crate::{
+    Frame, Result,
+    codec::{Decode, Kind},
+};
+
+/// The future of [`Receiver::receive_lent`]. A plain struct, so that a message that is here already costs no state
+/// machine.
+#[must_use = "futures do nothing unless awaited"]
+pub struct ReceiveLent<'a, D, R, W: AsyncWrite + Unpin + Send + 'static> {
+    pub(super) receiver: Option<&'a mut Receiver<D, R, W>>,
+}
+
+impl<'a, D, R, W> Future for ReceiveLent<'a, D, R, W>
+where
+    D: Decode,
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    type Output = Result<&'a mut [u8]>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // Polled again after it was ready: there is nothing to give.
+        let Some(receiver) = self.receiver.take() else { return Poll::Pending };
+        match receiver.poll_next(cx) {
+            Poll::Ready(Ok(found)) => Poll::Ready(Ok(receiver.lend(found))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                self.receiver = Some(receiver);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// The future of [`Receiver::receive_with_kind`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct ReceiveWithKind<'a, D, R, W: AsyncWrite + Unpin + Send + 'static> {
+    pub(super) receiver: Option<&'a mut Receiver<D, R, W>>,
+}
+
+impl<'a, D, R, W> Future for ReceiveWithKind<'a, D, R, W>
+where
+    D: Decode,
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    type Output = Result<(Kind, &'a mut [u8])>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(receiver) = self.receiver.take() else { return Poll::Pending };
+        match receiver.poll_next(cx) {
+            Poll::Ready(Ok(found)) => Poll::Ready(Ok((receiver.decoder.kind(), receiver.lend(found)))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                self.receiver = Some(receiver);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<D, R, W: AsyncWrite + Unpin + Send + 'static> fmt::Debug for ReceiveWithKind<'_, D, R, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReceiveWithKind").finish_non_exhaustive()
+    }
+}
+
+/// The future of [`Receiver::receive`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct Receive<'a, D, R, W: AsyncWrite + Unpin + Send + 'static> {
+    pub(super) receiver: &'a mut Receiver<D, R, W>,
+}
+
+impl<D, R, W> Future for Receive<'_, D, R, W>
+where
+    D: Decode,
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    type Output = Result<Frame>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let receiver = &mut *self.receiver;
+        let found = ready!(receiver.poll_next(cx))?;
+        Poll::Ready(Ok(receiver.cut(found)))
+    }
+}
+
+impl<D, R, W: AsyncWrite + Unpin + Send + 'static> fmt::Debug for ReceiveLent<'_, D, R, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReceiveLent").finish_non_exhaustive()
+    }
+}
+
+impl<D, R, W: AsyncWrite + Unpin + Send + 'static> fmt::Debug for Receive<'_, D, R, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receive").finish_non_exhaustive()
+    }
+}
