@@ -4,26 +4,27 @@
 //! `server/discover`; each request gets the `_meta` that stands for the session; what the revision 2026-07-28 no longer has
 //! (ping, logging/setLevel, resources/subscribe) is done here; results that ask for input become requests to the client.
 
+mod calls;
+mod listening;
+
 use std::collections::HashMap;
 
 use tokio::time::Instant;
 
+use self::listening::filter_of;
 use super::{
-    edit::{Edits, Malformed, each, field, fields},
+    edit::{Edits, field, fields},
     message::{
-        Abilities, Asking, BUSY, CAPABILITIES_KEY, CLIENT_INFO_KEY, INTERNAL_ERROR, INVALID_PARAMS,
-        INVALID_REQUEST, LEVELS, LOG_LEVEL_KEY, METHOD_NOT_FOUND, SERVER_INFO_KEY, SUBSCRIPTION_KEY,
-        VERSION_KEY, answerable, is_text, level, own_id, own_number, quoted, text,
+        Abilities, Asking, CAPABILITIES_KEY, CLIENT_INFO_KEY, INVALID_PARAMS, INVALID_REQUEST, LOG_LEVEL_KEY,
+        SERVER_INFO_KEY, VERSION_KEY, answerable, is_text, own_id, own_number, quoted, text,
     },
-    queue::{Outbox, RawId, SPARE, SPARE_SIZE},
-    round::{Round, Rounds, Unasked},
+    queue::{Outbox, RawId},
+    round::{Rounds, Unasked},
 };
 use crate::{
-    gateway::{SERVER_ENDED, logging},
+    gateway::logging,
     json::{Envelope, Kind, RawString},
-    limits::{
-        ERA_MAX_BATCH, ERA_MAX_DECLARATION, ERA_MAX_HELD_BYTES, ERA_MAX_IN_FLIGHT, ERA_MAX_SUBSCRIPTIONS,
-    },
+    limits::{ERA_MAX_BATCH, ERA_MAX_DECLARATION, ERA_MAX_HELD_BYTES},
     transport::Revision,
 };
 
@@ -264,164 +265,6 @@ impl SessionClient {
         ]);
     }
 
-    fn set_level(&mut self, envelope: &Envelope<'_>, id: &[u8], out: &mut Outbox) {
-        let asked = envelope.params().and_then(|params| field(params, "level")).and_then(level);
-        let Some(name) = asked.and_then(|level| LEVELS.get(usize::from(level))) else {
-            return out.client.error(id, INVALID_PARAMS, "level is not a level of logging");
-        };
-        let [.., (_, level)] = &mut self.envelope;
-        *level = quoted(name);
-        self.join();
-        out.client.result(id, b"{}");
-    }
-
-    fn subscribe(&mut self, envelope: &Envelope<'_>, id: &[u8], out: &mut Outbox) {
-        let uri = envelope.params().and_then(|params| field(params, "uri")).filter(|uri| text(uri).is_some());
-        let Some(uri) = uri else { return out.client.error(id, INVALID_PARAMS, "uri is not a string") };
-        if self.stream_of(uri).is_some() {
-            return out.client.result(id, b"{}");
-        }
-        if self.streams.len() >= ERA_MAX_SUBSCRIPTIONS || uri.len() > ERA_MAX_DECLARATION {
-            return out.client.error(id, BUSY, "too many subscriptions");
-        }
-        let filter = [b"{\"resourceSubscriptions\":[", uri, b"]}"].concat();
-        let stream = Stream::Resource { uri: uri.to_vec(), answer: Some(RawId::new(id)) };
-        self.listen(&filter, stream, out);
-    }
-
-    fn unsubscribe(&mut self, envelope: &Envelope<'_>, id: &[u8], out: &mut Outbox) {
-        let uri = envelope.params().and_then(|params| field(params, "uri")).unwrap_or_default();
-        if let Some(at) = self.stream_of(uri) {
-            let Listening { number, stream, .. } = self.streams.swap_remove(at);
-            out.server.cancel(&own_id(number));
-            if let Stream::Resource { answer: Some(answer), .. } = stream {
-                out.client.result(answer.as_slice(), b"{}");
-            }
-        }
-        out.client.result(id, b"{}");
-    }
-
-    fn stream_of(&self, wanted: &[u8]) -> Option<usize> {
-        self.streams
-            .iter()
-            .position(|own| matches!(&own.stream, Stream::Resource { uri, .. } if uri == wanted))
-    }
-
-    fn listen(&mut self, filter: &[u8], stream: Stream, out: &mut Outbox) {
-        let number = self.number();
-        self.streams.push(Listening { number, stream, filter: filter.to_vec(), agreed: false });
-        let params = [b"{\"_meta\":{", &*self.members, b"},\"notifications\":", filter, b"}"].concat();
-        out.server.request(&own_id(number), b"\"subscriptions/listen\"", &params);
-    }
-
-    fn forward(&mut self, envelope: &Envelope<'_>, method: RawString<'_>, id: &[u8], out: &mut Outbox) {
-        let asking = Asking::of(method);
-        if asking.is_some() && self.calls.len() + self.rounds.len() >= ERA_MAX_IN_FLIGHT {
-            return out.client.error(id, BUSY, "too many requests in flight");
-        }
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
-        let written = self.stamp(envelope, None, &[], &mut scratch);
-        match written {
-            Ok(()) => out.server.pieces(&[&scratch]),
-            Err(Malformed) => {
-                out.client.error(id, INVALID_PARAMS, "params is not an object with each name once")
-            }
-        }
-        self.scratch = scratch;
-        if let (Some(asking), Ok(())) = (asking, written) {
-            let bytes = envelope.bytes();
-            let room = ERA_MAX_HELD_BYTES.saturating_sub(self.held_bytes);
-            let mut request = self.spare.pop().unwrap_or_default();
-            if bytes.len() <= room {
-                request.extend_from_slice(bytes);
-            }
-            self.held_bytes += request.len();
-            let client = RawId::new(id);
-            let call = Call { client: client.clone(), asking, request, rounds: 0 };
-            if let Some(forgotten) = self.calls.insert(client, call) {
-                self.release(forgotten);
-            }
-        }
-    }
-
-    /// Writes a request with the session's `_meta`, with `id` instead of its own and with more `members` in params, if
-    /// there are any.
-    fn stamp(
-        &self,
-        envelope: &Envelope<'_>,
-        id: Option<&[u8]>,
-        members: &[&[u8]],
-        to: &mut Vec<u8>,
-    ) -> Result<(), Malformed> {
-        let message = envelope.bytes();
-        let mut edits = Edits::new(message);
-        let place = |part: Option<&[u8]>| part.and_then(|part| envelope.range_of(part));
-        if let (Some(id), Some(range)) = (id, place(envelope.raw_id())) {
-            edits.replace(range, id);
-        }
-        let whole: [&[u8]; 3] = [b"\"_meta\":{", &self.members, b"}"];
-        let mut missing = Vec::new();
-        match place(envelope.params()) {
-            None => {
-                let method = envelope.method().map(RawString::raw);
-                let end = place(method).ok_or(Malformed)?.end + 1;
-                edits.insert(end, b",\"params\":{");
-                members.iter().chain(&whole).for_each(|piece| edits.insert(end, piece));
-                edits.insert(end, b"}");
-            }
-            Some(params) if message.get(params.clone()) == Some(&b"null"[..]) => {
-                edits.replace(params.start..params.end, b"{");
-                members.iter().chain(&whole).for_each(|piece| edits.insert(params.end, piece));
-                edits.insert(params.end, b"}");
-            }
-            Some(params) => {
-                let [meta] = fields(message, params.start, ["_meta"])?;
-                let old = message.get(meta.clone()).unwrap_or_default();
-                match old.first() {
-                    None => {
-                        members.iter().chain(&whole).for_each(|piece| edits.insert(params.start + 1, piece));
-                        edits.add_members(params.start, &[]);
-                    }
-                    Some(b'{') => {
-                        members.iter().for_each(|piece| edits.insert(params.start + 1, piece));
-                        let names = self.envelope.each_ref().map(|(name, _)| *name);
-                        let there = fields(message, meta.start, names)?;
-                        if there.iter().all(|value| value.is_empty()) {
-                            edits.add_members(meta.start, &[&self.members]);
-                        } else {
-                            self.missing(&there, &mut missing);
-                            edits.insert(meta.start + 1, &missing);
-                        }
-                    }
-                    Some(_) if old == b"null" => {
-                        members.iter().for_each(|piece| edits.insert(params.start + 1, piece));
-                        edits.replace(meta.start..meta.end, b"{");
-                        edits.insert(meta.end, &self.members);
-                        edits.insert(meta.end, b"}");
-                    }
-                    Some(_) => return Err(Malformed),
-                }
-            }
-        }
-        edits.write(to);
-        Ok(())
-    }
-
-    /// The members that a request does not bring itself, each with a comma behind it.
-    fn missing(&self, there: &[std::ops::Range<usize>; 4], to: &mut Vec<u8>) {
-        for ((name, value), _) in self
-            .envelope
-            .iter()
-            .zip(there)
-            .filter(|((_, value), there)| !value.is_empty() && there.is_empty())
-        {
-            for piece in [b"\"", name.as_bytes(), b"\":", value, b","] {
-                to.extend_from_slice(piece);
-            }
-        }
-    }
-
     fn notification(&mut self, envelope: &Envelope<'_>, out: &mut Outbox) -> Verdict {
         let Some(method) = envelope.method() else { return Verdict::Unchanged };
         if method.is("notifications/cancelled") {
@@ -463,20 +306,6 @@ impl SessionClient {
         Verdict::Unchanged
     }
 
-    fn drop_call(&mut self, wire: &[u8]) {
-        if let Some(call) = self.calls.remove(wire) {
-            self.release(call);
-        }
-    }
-
-    fn release(&mut self, mut call: Call) {
-        self.held_bytes = self.held_bytes.saturating_sub(call.request.len());
-        if self.spare.len() < SPARE && call.request.capacity() <= SPARE_SIZE {
-            call.request.clear();
-            self.spare.push(call.request);
-        }
-    }
-
     /// The client's answer to what a result asked for.
     fn answer(&mut self, envelope: &Envelope<'_>, out: &mut Outbox) -> Verdict {
         let Some(number) = envelope.raw_id().and_then(own_number) else { return Verdict::Unchanged };
@@ -496,47 +325,6 @@ impl SessionClient {
             self.fail(round.call, &format!("the client refused what was asked for: {why}"), out);
         }
         Verdict::Done
-    }
-
-    /// Sends a call again, with what was asked for.
-    fn retry(&mut self, round: Round, out: &mut Outbox) {
-        self.held_bytes = self.held_bytes.saturating_sub(round.bytes);
-        let number = self.number();
-        let wire = own_id(number);
-        let responses = round.responses();
-        let state: [&[u8]; 3] = match &round.state {
-            Some(state) => [b"\"requestState\":", state, b","],
-            None => [b""; 3],
-        };
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
-        let [name, value, comma] = state;
-        let written = Envelope::peek(&round.call.request).map_err(|_| Malformed).and_then(|envelope| {
-            self.stamp(&envelope, Some(&wire), &[&responses, name, value, comma], &mut scratch)
-        });
-        match written {
-            Ok(()) => {
-                out.server.pieces(&[&scratch]);
-                self.retried.insert(round.call.client.clone(), RawId::new(&wire));
-                self.calls.insert(RawId::new(&wire), round.call);
-            }
-            Err(Malformed) => self.fail(round.call, "the request cannot be sent again", out),
-        }
-        self.scratch = scratch;
-    }
-
-    /// Ends a call: a tool's as tools fail, others with an error.
-    fn fail(&mut self, call: Call, why: &str, out: &mut Outbox) {
-        let id = call.client.as_slice();
-        if call.asking == Asking::Tool {
-            let result =
-                [b"{\"content\":[{\"type\":\"text\",\"text\":", &*quoted(why), b"}],\"isError\":true}"];
-            out.client.result(id, &result.concat());
-        } else {
-            out.client.error(id, INTERNAL_ERROR, why);
-        }
-        self.retried.remove(id);
-        self.release(call);
     }
 
     // From the server.
@@ -608,175 +396,6 @@ impl SessionClient {
             self.join();
         }
     }
-
-    fn stream_ended(&mut self, number: u64, envelope: &Envelope<'_>, out: &mut Outbox) {
-        let Some(at) = self.streams.iter().position(|own| own.number == number) else { return };
-        let Listening { stream, filter, agreed, .. } = self.streams.swap_remove(at);
-        let code = envelope.error().and_then(|error| field(error, "code"));
-        if agreed && code.is_some_and(|code| *code == *SERVER_ENDED.to_string().as_bytes()) {
-            // The next one is told what the client still wants; once, unless it agrees.
-            return self.listen(&filter, stream, out);
-        }
-        if let Stream::Resource { answer: Some(answer), .. } = stream {
-            match envelope.error() {
-                Some(error) => out.client.pieces(&[
-                    b"{\"jsonrpc\":\"2.0\",\"id\":",
-                    answer.as_slice(),
-                    b",\"error\":",
-                    error,
-                    b"}",
-                ]),
-                None => {
-                    out.client.error(answer.as_slice(), INTERNAL_ERROR, "the server ended the subscription")
-                }
-            }
-        }
-    }
-
-    fn call_ended(&mut self, call: Call, envelope: &Envelope<'_>, now: Instant, out: &mut Outbox) -> Verdict {
-        let result = envelope.result().filter(|result| {
-            result.first() == Some(&b'{')
-                && field(result, "resultType").is_some_and(|kind| is_text(kind, "input_required"))
-        });
-        if let Some(result) = result {
-            self.ask(call, result, now, out);
-            return Verdict::Done;
-        }
-        let verdict = if call.rounds == 0 {
-            Verdict::Unchanged
-        } else {
-            self.retried.remove(call.client.as_slice());
-            out.client.push(|to| {
-                envelope.splice(call.client.as_slice(), to);
-            });
-            Verdict::Done
-        };
-        self.release(call);
-        verdict
-    }
-
-    /// Asks the client for what a result needs.
-    fn ask(&mut self, mut call: Call, result: &[u8], now: Instant, out: &mut Outbox) {
-        self.retried.remove(call.client.as_slice());
-        call.rounds = call.rounds.saturating_add(1);
-        let failure = if call.request.is_empty() {
-            Some("the request was too large to be kept until the server asked for input".to_owned())
-        } else if call.rounds > super::MAX_ROUNDS {
-            Some(format!("the server asked for input more than {} times", super::MAX_ROUNDS))
-        } else {
-            None
-        };
-        if let Some(failure) = failure {
-            return self.fail(call, &failure, out);
-        }
-        let requests = field(result, "inputRequests").unwrap_or(b"{}");
-        let state = field(result, "requestState").filter(|state| text(state).is_some()).map(<[u8]>::to_vec);
-        let mut round = Round::new(call, state);
-        let mut failure = None;
-        let mut messages: Vec<Vec<u8>> = Vec::new();
-        let walked = each(requests, 0, |key, _, value| {
-            let request = requests.get(value).unwrap_or_default();
-            let [method, params] = fields(request, 0, ["method", "params"])?;
-            let method = request.get(method).unwrap_or_default();
-            let params = request.get(params).filter(|params| !params.is_empty());
-            match text(method).and_then(|method| self.abilities.allow(method, params)) {
-                _ if round.len() >= super::MAX_QUESTIONS => {
-                    failure = Some("the server asked for too much at once")
-                }
-                None => failure = Some("the server asked for something that is no input"),
-                Some(false) => failure = Some("the server asked for something that the client cannot give"),
-                Some(true) => {
-                    let number = self.number();
-                    round.ask(number, key.raw());
-                    messages.push(question(number, method, params));
-                }
-            }
-            Ok(())
-        });
-        if walked.is_err() {
-            failure = Some("the server asked for input in a way that cannot be read");
-        } else if round.len() == 0 && round.state.is_none() {
-            failure = failure.or(Some("the server asked for input without saying which"));
-        }
-        if let Some(failure) = failure {
-            return self.fail(round.call, failure, out);
-        }
-        if round.bytes > ERA_MAX_HELD_BYTES.saturating_sub(self.held_bytes) {
-            return self.fail(round.call, "the server asked for input with too much state", out);
-        }
-        self.held_bytes += round.bytes;
-        messages.iter().for_each(|message| out.client.pieces(&[message]));
-        self.rounds.insert(round, now);
-    }
-
-    fn event(&mut self, envelope: &Envelope<'_>, out: &mut Outbox) -> Verdict {
-        let Some(method) = envelope.method() else { return Verdict::Unchanged };
-        if method.is("notifications/subscriptions/acknowledged") {
-            self.acknowledged(envelope, out);
-            return Verdict::Done;
-        }
-        if method.is("notifications/cancelled") {
-            let own = envelope.request_id().ok().flatten().and_then(own_number);
-            let Some(at) = self.streams.iter().position(|listening| Some(listening.number) == own) else {
-                return Verdict::Unchanged;
-            };
-            if let Stream::Resource { answer: Some(answer), .. } = self.streams.swap_remove(at).stream {
-                out.client.error(answer.as_slice(), INTERNAL_ERROR, "the server ended the subscription");
-            }
-            return Verdict::Done;
-        }
-        let Some(tag) = tag_of(envelope) else { return Verdict::Unchanged };
-        // What is not for a stream of this session is for nobody here.
-        if own_number(tag).is_some_and(|tag| self.streams.iter().any(|own| own.number == tag)) {
-            untag(envelope, out);
-        }
-        Verdict::Done
-    }
-
-    fn acknowledged(&mut self, envelope: &Envelope<'_>, out: &mut Outbox) {
-        let Some(number) = tag_of(envelope).and_then(own_number) else { return };
-        let agreed = envelope.params().and_then(|params| field(params, "notifications"));
-        let agreed = agreed.and_then(|filter| field(filter, "resourceSubscriptions"));
-        let agreed =
-            agreed.is_some_and(|uris| super::edit::elements(uris, |_| {}).is_ok() && uris.contains(&b'"'));
-        let Some(at) = self.streams.iter().position(|own| own.number == number) else { return };
-        let Some(own) = self.streams.get_mut(at) else { return };
-        own.agreed = true;
-        let Stream::Resource { answer, .. } = &mut own.stream else { return };
-        let Some(answer) = answer.take() else { return };
-        if agreed {
-            out.client.result(answer.as_slice(), b"{}");
-        } else {
-            self.streams.swap_remove(at);
-            out.server.cancel(&own_id(number));
-            out.client.error(
-                answer.as_slice(),
-                METHOD_NOT_FOUND,
-                "the server has no subscriptions to resources",
-            );
-        }
-    }
-}
-
-/// The filter of `subscriptions/listen` for all lists that the server says may change.
-fn filter_of(capabilities: &[u8]) -> Vec<u8> {
-    let kinds = [
-        ("tools", "toolsListChanged"),
-        ("prompts", "promptsListChanged"),
-        ("resources", "resourcesListChanged"),
-    ];
-    let mut filter = String::new();
-    for (kind, name) in kinds {
-        let changes = field(capabilities, kind).and_then(|kind| field(kind, "listChanged"));
-        if changes == Some(b"true") {
-            filter.push_str(if filter.is_empty() { "{" } else { "," });
-            filter.push_str(&format!("\"{name}\":true"));
-        }
-    }
-    if !filter.is_empty() {
-        filter.push('}');
-    }
-    filter.into_bytes()
 }
 
 /// The request to the client that an entry of `inputRequests` stands for.
@@ -797,21 +416,4 @@ fn question(number: u64, method: &[u8], params: Option<&[u8]>) -> Vec<u8> {
     }
     message.push(b'}');
     message
-}
-
-/// The id of the stream that a notification came on.
-fn tag_of<'a>(envelope: &Envelope<'a>) -> Option<&'a [u8]> {
-    field(envelope.meta().ok().flatten()?, SUBSCRIPTION_KEY)
-}
-
-/// Passes a notification on without the id of its stream.
-fn untag(envelope: &Envelope<'_>, out: &mut Outbox) {
-    let Ok(Some(meta)) = envelope.meta() else { return };
-    let Some(range) = envelope.range_of(meta) else { return };
-    let mut kept = Vec::new();
-    if super::edit::without(meta, 0, |name| name.is(SUBSCRIPTION_KEY), &mut kept) == Ok(true) {
-        let mut edits = Edits::new(envelope.bytes());
-        edits.replace(range, &kept);
-        out.client.push(|to| edits.write(to));
-    }
 }
