@@ -111,9 +111,9 @@ impl HttpServer {
         (Self { registry, builder: Arc::new(builder) }, sessions)
     }
 
-    /// Serves one connection until it ends, or is a WebSocket, which lives on as a session: TCP, TLS, a Unix socket, anything that reads and writes. `peer` is what its
-    /// sessions call the client. After [`shutdown`](Self::shutdown) it takes no further request and ends once those under way
-    /// are answered.
+    /// Serves one connection until it ends, or is a WebSocket, which lives on as a session: TCP, TLS, a Unix socket,
+    /// anything that reads and writes. `peer` is what its sessions call the client. After [`shutdown`](Self::shutdown) it
+    /// takes no further request and ends once those under way are answered.
     ///
     /// # Errors
     /// When the connection breaks, its peer is too slow, or what comes is not HTTP.
