@@ -7,8 +7,8 @@
 mod allocation;
 #[path = "support/json_oracle.rs"]
 mod json_oracle;
-
-use std::{fs, path::Path};
+#[path = "support/json_suite.rs"]
+mod json_suite;
 
 use framewire::{
     error::JsonReason,
@@ -199,15 +199,8 @@ fn a_spliced_message_differs_in_its_id_alone() {
 
 #[test]
 fn the_test_suite() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/JSONTestSuite/test_parsing");
-    let Ok(files) = fs::read_dir(&folder) else {
-        eprintln!("skipped: no {}", folder.display());
-        return;
-    };
-    for file in files {
-        let path = file.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap();
-        let bytes = fs::read(&path).unwrap();
+    for (name, bytes) in json_suite::files() {
+        let name = name.as_str();
         let valid = json_oracle::check(&bytes);
         let nested = [&br#"{"jsonrpc":"2.0","method":"a","params":"#[..], &bytes, b"}"].concat();
         for message in [&bytes, &nested] {

@@ -6,10 +6,11 @@
 mod allocation;
 #[path = "support/json_oracle.rs"]
 mod json_oracle;
+#[path = "support/json_suite.rs"]
+mod json_suite;
 
 use std::{
-    fs, io,
-    path::Path,
+    io,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -264,19 +265,11 @@ fn half_of_a_surrogate_pair_is_json_and_no_text() {
 
 #[test]
 fn the_test_suite_is_decided_the_same_whole_and_cut_at_every_byte() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/JSONTestSuite/test_parsing");
-    let Ok(files) = fs::read_dir(&folder) else {
-        eprintln!("skipped: no {}", folder.display());
-        return;
-    };
-    let mut count = 0;
-    for file in files {
-        let path = file.unwrap().path();
-        let bytes = fs::read(&path).unwrap();
+    for (name, bytes) in json_suite::files() {
+        let name = name.as_str();
         for sizes in [&[1][..], &[61], &[64]] {
             agree(&bytes, sizes);
         }
-        let name = path.file_name().unwrap().to_str().unwrap();
         match &name[..2] {
             "y_" => assert!(script(EventParser::new(), &bytes, &[usize::MAX]).1.is_ok(), "{name}"),
             "n_" => assert!(script(EventParser::new(), &bytes, &[usize::MAX]).1.is_err(), "{name}"),
@@ -285,9 +278,7 @@ fn the_test_suite_is_decided_the_same_whole_and_cut_at_every_byte() {
         for cut in 1..bytes.len().min(200) {
             agree(&bytes, &[cut, usize::MAX]);
         }
-        count += 1;
     }
-    assert_eq!(count, 318);
 }
 
 #[test]

@@ -5,8 +5,8 @@
 
 #[path = "support/json_oracle.rs"]
 mod json_oracle;
-
-use std::{fs, path::Path};
+#[path = "support/json_suite.rs"]
+mod json_suite;
 
 use framewire::{
     error::JsonReason,
@@ -254,16 +254,8 @@ const TAKEN: &[&str] = &[
 
 #[test]
 fn the_test_suite_is_decided_the_same_whole_and_cut_at_every_byte() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/JSONTestSuite/test_parsing");
-    let Ok(files) = fs::read_dir(&folder) else {
-        eprintln!("skipped: no {}", folder.display());
-        return;
-    };
-    let mut count = 0;
-    for file in files {
-        let path = file.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap();
-        let bytes = fs::read(&path).unwrap();
+    for (name, bytes) in json_suite::files() {
+        let name = name.as_str();
         let verdict = check(&bytes);
         match &name[..2] {
             "y_" => assert_eq!(verdict, Ok(()), "{name}"),
@@ -291,9 +283,7 @@ fn the_test_suite_is_decided_the_same_whole_and_cut_at_every_byte() {
             agree(&bytes, &[usize::MAX]);
             agree(&bytes, &[1]);
         }
-        count += 1;
     }
-    assert_eq!(count, 318);
 }
 
 #[test]
