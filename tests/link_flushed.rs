@@ -8,7 +8,17 @@ mod script;
 #[path = "support/step.rs"]
 mod step;
 
-use std::time::Duration;
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc::{self, Receiver, Sender},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use framewire::{
     Error, Frame, Link,
@@ -16,8 +26,8 @@ use framewire::{
     error::End,
 };
 use script::{Act, Log, ScriptedReader, ScriptedWriter};
-use step::dropped_after;
-use tokio::{task::yield_now, time::timeout};
+use step::{dropped_after, poll_once};
+use tokio::{io::AsyncWrite, task::yield_now, time::timeout};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -124,8 +134,7 @@ async fn a_dropped_call_leaves_a_whole_message() {
 async fn a_failed_writer_is_told_of() {
     for size in [10, 5_000, 100_000] {
         let (writer, _log) = ScriptedWriter::new([]);
-        let mut link =
-            Link::pair(client(), silent(), writer.limit(60, Act::Fail(std::io::ErrorKind::BrokenPipe)));
+        let mut link = Link::pair(client(), silent(), writer.limit(60, Act::Fail(io::ErrorKind::BrokenPipe)));
         link.send_flushed(b"fits").await.unwrap();
         for _ in 0..2 {
             let mut told = Ok(());
@@ -177,7 +186,7 @@ async fn all_other_ways_to_send_go_on_from_there() {
                 0 => link.send(&next).await.unwrap(),
                 1 => link.feed(&next).await.unwrap(),
                 2 => link.send_frame(Frame::copy_from_slice(&next)).await.unwrap(),
-                3 => link.send_vectored(&[std::io::IoSlice::new(&next)]).await.unwrap(),
+                3 => link.send_vectored(&[io::IoSlice::new(&next)]).await.unwrap(),
                 4 => link.reserve(next.len()).await.unwrap().send(&next).unwrap(),
                 5 => link.halves().0.send_flushed(&next).await.unwrap(),
                 6 => link.send_flushed(&next).await.unwrap(),
@@ -238,9 +247,73 @@ async fn a_ping_is_answered_after_it() {
         if polled {
             link.send_flushed(b"three").await.unwrap();
         }
-        let pong = |bytes: &[u8]| bytes.windows(2).any(|head| head == [0x8a, 0x82]);
         timeout(LONG, async {
-            while !pong(&log.bytes()[before..]) {
+            while !has_pong(&log.bytes()[before..]) {
+                yield_now().await;
+            }
+        })
+        .await
+        .expect("the answer does not leave");
+    }
+}
+
+fn has_pong(bytes: &[u8]) -> bool {
+    bytes.windows(2).any(|head| head == [0x8a, 0x82])
+}
+
+/// Once told to, stops in the middle of a write until it is told to go on.
+struct Gate {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    stops: Arc<AtomicBool>,
+    entered: Sender<()>,
+    go: Mutex<Receiver<()>>,
+}
+
+impl AsyncWrite for Gate {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.stops.swap(false, SeqCst) {
+            self.entered.send(()).unwrap();
+            self.go.lock().unwrap().recv_timeout(LONG).unwrap();
+        }
+        self.bytes.lock().unwrap().extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// While one half is in the middle of a write, the other has something to answer, and the task that would write it finds
+/// the writer taken. The first half does nothing more.
+#[tokio::test]
+async fn a_ping_is_answered_that_comes_while_the_sender_writes() {
+    for behind_another in [false, true] {
+        let (bytes, stops) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::<AtomicBool>::default());
+        let ((entered, at_the_gate), (open, go)) = (mpsc::channel(), mpsc::channel());
+        let writer = Gate { bytes: bytes.clone(), stops: stops.clone(), entered, go: Mutex::new(go) };
+        let reader = ScriptedReader::new(*b"\x89\x02hi", []).after(Act::Never);
+        let (mut sender, mut receiver) = Link::pair(client(), reader, writer).split();
+        timeout(LONG, sender.send_flushed(b"first")).await.unwrap().unwrap();
+        stops.store(true, SeqCst);
+        let sending = std::thread::spawn(move || {
+            if behind_another {
+                poll_once(sender.feed(b"small")).unwrap().unwrap();
+            }
+            poll_once(sender.feed(&payload(5_000))).unwrap().unwrap();
+            sender
+        });
+        at_the_gate.recv_timeout(LONG).unwrap();
+        assert!(dropped_after(1, receiver.receive()).await.is_none());
+        for _ in 0..10 {
+            yield_now().await;
+        }
+        open.send(()).unwrap();
+        let _kept = sending.join().unwrap();
+        timeout(LONG, async {
+            while !has_pong(&bytes.lock().unwrap()) {
                 yield_now().await;
             }
         })

@@ -189,7 +189,9 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
     #[inline]
     fn attend(self: &Arc<Self>, queue: LatchGuard<'_, Queue<W>>, leave: Leave) -> Enqueued {
         self.busy.store(true, Relaxed);
-        if leave == Leave::WhenFlushed || queue.armed { Enqueued::Done } else { self.arm(queue) }
+        // For a reply the flusher may have come in vain, while a half was writing.
+        let leaves = leave != Leave::WhenFlushed || queue.reply.is_some();
+        if leaves && !queue.armed { self.arm(queue) } else { Enqueued::Done }
     }
 
     /// Tells the flusher of the first frame of a batch.

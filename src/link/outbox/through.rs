@@ -162,10 +162,10 @@ impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
         queue.stop(writing);
         let idle = queue.is_idle();
         self.outbox.busy.store(!idle, Relaxed);
-        if queue.is_waited_for() {
-            let wakers = queue.notify(self.outbox.high_water());
-            drop(queue);
-            wakers.wake();
+        // The flusher may have come for it in vain.
+        let reply = queue.reply.is_some() && !queue.armed;
+        if reply || queue.is_waited_for() {
+            self.outbox.after_write(queue, reply);
         }
         idle
     }
