@@ -322,6 +322,27 @@ async fn a_ping_is_answered_that_comes_while_the_sender_writes() {
     }
 }
 
+/// A large frame that was fed is written at once, and flushed at the latest when the sender goes, though the receiver
+/// waits already.
+#[tokio::test]
+async fn what_was_fed_is_flushed_when_the_sender_goes() {
+    for size in [10, 5_000, 70_000] {
+        let (writer, log) = ScriptedWriter::new([]);
+        let (mut sender, mut receiver) = Link::pair(client(), silent(), writer).split();
+        timeout(LONG, sender.send_flushed(b"first")).await.unwrap().unwrap();
+        assert!(dropped_after(1, receiver.receive()).await.is_none());
+        sender.feed(&payload(size)).await.unwrap();
+        drop(sender);
+        timeout(LONG, async {
+            while log.get().flushed < size {
+                yield_now().await;
+            }
+        })
+        .await
+        .expect("it is not flushed");
+    }
+}
+
 /// The runtime on which the link began is gone: what is sent on another one leaves all the same.
 #[test]
 fn another_runtime_may_go_on() {

@@ -62,6 +62,7 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
 
     /// Queues one message, without a lock. It leaves with the next [`send`](Self::send), [`flush`](Self::flush) or
     /// [`close`](Self::close), when this half is dropped, or, on an unsplit [`Link`](super::Link), when that next receives.
+    /// From 4 KiB on it is given to the writer at once, as far as that takes it; only the flush is put off.
     ///
     /// # Errors
     /// As [`send`](Self::send).

@@ -113,7 +113,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
             queue.phase = Phase::Closing;
         }
         if queue.halves > 0 {
-            if queue.phase == Phase::Closing || queue.queued > 0 {
+            if queue.phase == Phase::Closing || queue.queued > 0 || queue.dirty {
                 // The other may wait already, and would not come by.
                 let _left_to_the_other = self.attend(queue, Leave::ByItself);
             }
