@@ -9,7 +9,7 @@ mod script;
 mod step;
 
 use std::{
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -22,8 +22,8 @@ use std::{
 
 use framewire::{
     Error, Frame, Link,
-    codec::{Codec, Decode, Encode, Kind, LengthPrefix, Step, WebSocket},
-    error::End,
+    codec::{Codec, Decode, Encode, Kind, LengthPrefix, LengthPrefixDecoder, Step, WebSocket, Wrap},
+    error::{End, Rejection},
 };
 use script::{Act, Log, ScriptedReader, ScriptedWriter};
 use step::{dropped_after, poll_once};
@@ -186,7 +186,7 @@ async fn all_other_ways_to_send_go_on_from_there() {
                 0 => link.send(&next).await.unwrap(),
                 1 => link.feed(&next).await.unwrap(),
                 2 => link.send_frame(Frame::copy_from_slice(&next)).await.unwrap(),
-                3 => link.send_vectored(&[io::IoSlice::new(&next)]).await.unwrap(),
+                3 => link.send_vectored(&[IoSlice::new(&next)]).await.unwrap(),
                 4 => link.reserve(next.len()).await.unwrap().send(&next).unwrap(),
                 5 => link.halves().0.send_flushed(&next).await.unwrap(),
                 6 => link.send_flushed(&next).await.unwrap(),
@@ -340,6 +340,62 @@ async fn what_was_fed_is_flushed_when_the_sender_goes() {
         })
         .await
         .expect("it is not flushed");
+    }
+}
+
+/// Frames that are the payload alone, which may be nothing, and a codec that panics when it is told to.
+struct Bare(Arc<AtomicBool>);
+
+impl Codec for Bare {
+    type Decoder = LengthPrefixDecoder;
+    type Encoder = Self;
+
+    fn split(self) -> (LengthPrefixDecoder, Self) {
+        (LengthPrefix::new().split().0, self)
+    }
+}
+
+impl Encode for Bare {
+    fn overhead(&self) -> usize {
+        0
+    }
+
+    fn encode(&mut self, payload: &[u8], dst: &mut [u8]) -> Result<usize, Rejection> {
+        assert!(!self.0.load(SeqCst), "it is told to");
+        dst[..payload.len()].copy_from_slice(payload);
+        Ok(payload.len())
+    }
+
+    fn wrap(&mut self, _: &[IoSlice<'_>]) -> Result<Option<Wrap>, Rejection> {
+        assert!(!self.0.load(SeqCst), "it is told to");
+        Ok(Some(Wrap::new(&[], &[])))
+    }
+}
+
+/// A codec that panics does not take the writer along: the link goes on.
+#[tokio::test]
+async fn a_codec_that_panics_loses_nothing() {
+    for (size, split) in [(10, false), (10, true), (5_000, false), (5_000, true)] {
+        let (writer, log) = ScriptedWriter::new([]);
+        let panics = Arc::<AtomicBool>::default();
+        let mut link = Link::pair(Bare(panics.clone()), silent(), writer);
+        for _ in 0..2 {
+            timeout(LONG, link.send_flushed(b"one")).await.unwrap().unwrap();
+        }
+        panics.store(true, SeqCst);
+        let (large, mut told) = (payload(size), Ok(Ok(())));
+        if split {
+            let sending = std::panic::AssertUnwindSafe(link.halves().0.send_flushed(&large));
+            told = futures::FutureExt::catch_unwind(sending).await;
+        } else {
+            let sending = std::panic::AssertUnwindSafe(link.send_flushed(&large));
+            told = told.and(futures::FutureExt::catch_unwind(sending).await);
+        }
+        assert!(told.is_err(), "it panics");
+        panics.store(false, SeqCst);
+        timeout(LONG, link.send_flushed(b"two")).await.expect("the writer is lost").unwrap();
+        assert_eq!(log.bytes(), b"oneonetwo", "{size} {split}");
+        assert!(link.into_parts().writer.is_some());
     }
 }
 

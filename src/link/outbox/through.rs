@@ -58,13 +58,12 @@ impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
     fn write_copied<E: Encode>(&mut self, encoder: &mut E, payload: &[u8]) -> Through {
         SCRATCH.with(|scratch| {
             let Ok(mut scratch) = scratch.try_borrow_mut() else { return Through::No };
-            if encoder.room(payload.len()) > scratch.len() {
+            if encoder.room(payload.len()) > scratch.len() || !self.has_token() {
                 return Through::No;
             }
-            let Some(mut writing) = self.take_token() else { return Through::No };
-            let Some(bytes) =
-                encoder.encode(payload, &mut *scratch).ok().and_then(|written| scratch.get(..written))
-            else {
+            let encoded = encoder.encode(payload, &mut *scratch);
+            let Some(mut writing) = self.token.get_mut().take() else { return Through::No };
+            let Some(bytes) = encoded.ok().and_then(|written| scratch.get(..written)) else {
                 self.put_token(writing);
                 return Through::No;
             };
@@ -83,9 +82,13 @@ impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
 
     /// Writes a large frame from where it lies.
     fn write_in_place<E: Encode>(&mut self, encoder: &mut E, payload: &[u8], leave: Leave) -> Through {
-        let Some(mut writing) = self.take_token() else { return Through::No };
+        if !self.has_token() {
+            return Through::No;
+        }
         let parts = [IoSlice::new(payload)];
-        let Ok(Some(wrap)) = encoder.wrap(&parts) else {
+        let wrapped = encoder.wrap(&parts);
+        let Some(mut writing) = self.token.get_mut().take() else { return Through::No };
+        let Ok(Some(wrap)) = wrapped else {
             // It is asked again, and says the same.
             self.put_token(writing);
             return Through::No;
@@ -110,29 +113,29 @@ impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
         }
     }
 
-    /// The token, if it is here or nothing stands between it and this half.
+    /// Whether the token is here now, as it is where nothing stands between it and this half. It stays while the codec is
+    /// asked, which may panic and would take it along.
     #[inline]
-    fn take_token(&mut self) -> Option<Box<Writing<W>>> {
-        match self.token.get_mut().take() {
-            Some(writing) => Some(writing),
-            None => self.fetch_token(),
-        }
+    fn has_token(&mut self) -> bool {
+        self.token.get_mut().is_some() || self.fetch_token()
     }
 
     #[inline(never)]
-    fn fetch_token(&mut self) -> Option<Box<Writing<W>>> {
+    fn fetch_token(&mut self) -> bool {
         let mut queue = self.outbox.queue.lock();
         if queue.queued > 0 || !queue.is_one_block() || queue.is_waited_for() {
-            return None;
+            return false;
         }
-        let writing = queue.start(By::Half)?;
+        let Some(writing) = queue.start(By::Half) else { return false };
         // A block that was kept is not used here.
         queue.tail = None;
         queue.warm = false;
         queue.direct = true;
         self.unflushed = std::mem::take(&mut queue.dirty);
         self.outbox.busy.store(false, Relaxed);
-        Some(writing)
+        drop(queue);
+        *self.token.get_mut() = Some(writing);
+        true
     }
 
     /// Keeps the token, or gives it back; false when there is something to be written or flushed then.
