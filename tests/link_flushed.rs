@@ -372,6 +372,17 @@ impl Encode for Bare {
     }
 }
 
+#[tokio::test]
+async fn a_frame_of_no_bytes_is_no_failure() {
+    let (writer, log) = ScriptedWriter::new([]);
+    let mut link = Link::pair(Bare(Arc::default()), silent(), writer);
+    for payload in [&b"one"[..], b"", b"two", b"", b""] {
+        timeout(LONG, link.send_flushed(payload)).await.unwrap().unwrap();
+    }
+    assert_eq!(log.bytes(), b"onetwo");
+    assert_eq!(log.get().writes, [3, 3]);
+}
+
 /// A codec that panics does not take the writer along: the link goes on.
 #[tokio::test]
 async fn a_codec_that_panics_loses_nothing() {

@@ -193,8 +193,9 @@ impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
             Ok((written, _)) => {
                 let rest = bytes.get(written..).unwrap_or_default();
                 queue.queued += rest.len();
-                let queued =
-                    queue.room(rest.len(), &self.outbox.buffers).is_ok_and(|window| window.extend(rest));
+                // Where only the flush is left, no block is taken that an idle link would then hold.
+                let queued = rest.is_empty()
+                    || queue.room(rest.len(), &self.outbox.buffers).is_ok_and(|window| window.extend(rest));
                 // The peer may have the first part of a frame whose rest is lost.
                 (!queued).then_some(Failure::Kind(io::ErrorKind::OutOfMemory))
             }

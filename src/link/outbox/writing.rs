@@ -162,12 +162,16 @@ impl<W: AsyncWrite + Unpin> Writing<W> {
         };
         let cx = &mut Context::from_waker(waker);
         let mut writer = Pin::new(writer);
-        let written = match writer.as_mut().poll_write(cx, bytes) {
-            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-            Poll::Ready(written) => written?,
-            Poll::Pending => return Ok((0, false)),
-        };
-        self.writes += 1;
+        let mut written = 0;
+        // A codec may have nothing to say for a message of no bytes.
+        if !bytes.is_empty() {
+            written = match writer.as_mut().poll_write(cx, bytes) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(written) => written?,
+                Poll::Pending => return Ok((0, false)),
+            };
+            self.writes += 1;
+        }
         let flushed = written == bytes.len() && matches!(writer.poll_flush(cx)?, Poll::Ready(()));
         Ok((written, flushed))
     }
