@@ -410,6 +410,71 @@ async fn a_codec_that_panics_loses_nothing() {
     }
 }
 
+/// A mask and something behind the payload.
+struct Tailed;
+
+impl Codec for Tailed {
+    type Decoder = LengthPrefixDecoder;
+    type Encoder = Self;
+
+    fn split(self) -> (LengthPrefixDecoder, Self) {
+        (LengthPrefix::new().split().0, self)
+    }
+}
+
+impl Encode for Tailed {
+    fn overhead(&self) -> usize {
+        5
+    }
+
+    fn encode(&mut self, payload: &[u8], dst: &mut [u8]) -> Result<usize, Rejection> {
+        let frame = [b"<", payload, b"end>"].concat();
+        dst[..frame.len()].copy_from_slice(&frame);
+        for (at, byte) in dst[1..=payload.len()].iter_mut().enumerate() {
+            *byte ^= [1, 2, 3, 4][at % 4];
+        }
+        Ok(frame.len())
+    }
+
+    fn wrap(&mut self, _: &[IoSlice<'_>]) -> Result<Option<Wrap>, Rejection> {
+        Ok(Some(Wrap::new(b"<", b"end>").masked([1, 2, 3, 4])))
+    }
+}
+
+#[test]
+fn what_stands_behind_a_masked_payload_leaves() {
+    let (done, told) = mpsc::channel();
+    // On a thread of its own: what it is about has been a loop without an end.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            for script in SCRIPTS {
+                let acts = script.iter().copied().chain([Act::Take(50_000)]);
+                let (writer, log) = ScriptedWriter::new(acts);
+                let mut link = Link::pair(Tailed, silent(), writer);
+                let mut expected = Vec::new();
+                for (place, size) in
+                    [10, 4_095, 4_096, 65_530, 65_531, 70_000].into_iter().cycle().take(24).enumerate()
+                {
+                    let (payload, at) = (payload(size), expected.len());
+                    match place % 4 {
+                        0 => link.send_flushed(&payload).await.unwrap(),
+                        1 => link.feed(&payload).await.unwrap(),
+                        2 => link.send(&payload).await.unwrap(),
+                        _ => link.send_frame(Frame::copy_from_slice(&payload)).await.unwrap(),
+                    }
+                    expected.resize(at + size + 5, 0);
+                    Tailed.encode(&payload, &mut expected[at..]).unwrap();
+                }
+                link.flush().await.unwrap();
+                assert!(log.bytes() == expected, "{script:?}");
+            }
+        });
+        done.send(()).unwrap();
+    });
+    told.recv_timeout(LONG).expect("it ends");
+}
+
 /// The runtime on which the link began is gone: what is sent on another one leaves all the same.
 #[test]
 fn another_runtime_may_go_on() {

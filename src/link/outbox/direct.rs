@@ -68,7 +68,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         let guard = Driving(self);
         let mut outcome = match wrap.mask() {
             None => writing.write_with(wrap.head(), parts, wrap.tail()),
-            Some(key) => self.write_masked(&mut writing, wrap.head(), parts, key),
+            Some(key) => self.write_masked(&mut writing, &wrap, parts, key),
         };
         let mut flushed = false;
         if leave == Leave::Flushed && matches!(outcome, Ok((_, own)) if own == total) {
@@ -177,7 +177,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
     pub(super) fn write_masked(
         &self,
         writing: &mut Writing<W>,
-        head: &[u8],
+        wrap: &Wrap,
         parts: &[IoSlice<'_>],
         key: [u8; 4],
     ) -> io::Result<(usize, usize)> {
@@ -185,13 +185,14 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         if writing.current.is_some() {
             (settled, _) = writing.write_with(&[], &[], &[])?;
         }
-        let total = head.len() + parts.iter().map(|part| part.len()).sum::<usize>();
+        let total =
+            wrap.head().len() + parts.iter().map(|part| part.len()).sum::<usize>() + wrap.tail().len();
         let wanted = (total + LINE).min(MASK_STEP);
         let mut step = block(wanted, &self.buffers).map_err(|_| io::ErrorKind::OutOfMemory)?;
         // The payload of the first step begins a line of the cache.
-        let mut start = LINE.saturating_sub(head.len());
+        let mut start = LINE.saturating_sub(wrap.head().len());
         while own < total && writing.current.is_none() && step.restart_at(std::mem::take(&mut start)) {
-            let count = masked(head, parts, key, own, step.spare());
+            let count = masked(wrap, parts, key, own, step.spare());
             step.advance(count);
             let taken = writing.write_some(step.unread())?;
             own += taken;
@@ -220,7 +221,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
         if let Some(key) = wrap.mask() {
             while rest > 0 {
                 let window = queue.room(rest, &self.buffers)?;
-                let count = masked(wrap.head(), parts, key, skip, window.spare());
+                let count = masked(wrap, parts, key, skip, window.spare());
                 window.advance(count);
                 queue.queued += count;
                 skip += count;
@@ -285,9 +286,10 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outbox<W> {
     }
 }
 
-/// Writes what comes after the first `skip` bytes of `head` and `parts`, the latter under the mask `key`, to `to`, as
-/// much as fits; returns how much.
-fn masked(head: &[u8], parts: &[IoSlice<'_>], key: [u8; 4], mut skip: usize, to: &mut [u8]) -> usize {
+/// Writes what comes after the first `skip` bytes of a frame whose `parts` go under the mask `key` to `to`, as much as
+/// fits; returns how much.
+fn masked(wrap: &Wrap, parts: &[IoSlice<'_>], key: [u8; 4], mut skip: usize, to: &mut [u8]) -> usize {
+    let (head, tail) = (wrap.head(), wrap.tail());
     let mut at = 0;
     let from = skip.min(head.len());
     for (to, from) in to.iter_mut().zip(head.get(from..).unwrap_or_default()) {
@@ -305,6 +307,11 @@ fn masked(head: &[u8], parts: &[IoSlice<'_>], key: [u8; 4], mut skip: usize, to:
         scan::mask_copy(rest, to, scan::rotate(key, before + from));
         at += rest.len();
         before += part.len();
+    }
+    let to = to.get_mut(at..).unwrap_or_default();
+    for (to, from) in to.iter_mut().zip(tail.get(skip..).unwrap_or_default()) {
+        *to = *from;
+        at += 1;
     }
     at
 }

@@ -98,7 +98,7 @@ impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
         let guard = Driving(&self.outbox);
         let outcome = match wrap.mask() {
             None => writing.write_whole(wrap.head(), payload, wrap.tail(), flushes),
-            Some(key) => match self.outbox.write_masked(&mut writing, wrap.head(), &parts, key) {
+            Some(key) => match self.outbox.write_masked(&mut writing, &wrap, &parts, key) {
                 Ok((_, own)) if own == total && flushes => writing.poll_flushed().map(|done| (own, done)),
                 outcome => outcome.map(|(_, own)| (own, false)),
             },
