@@ -1,5 +1,5 @@
 //! A stream of JSON values against a naive decoder, however the stream is cut; and whatever the encoder accepts comes
-//! back. Input: limit, three sizes of pieces, then the stream.
+//! back. Input: limit, three sizes of pieces, 0 for all that is left, then the stream.
 #![no_main]
 
 #[path = "../../tests/support/json_oracle.rs"]
@@ -18,7 +18,7 @@ use oracle::Outcome;
 fuzz_target!(|input: &[u8]| {
     let Some((&[limit, a, b, c], stream)) = input.split_first_chunk::<4>() else { return };
     let limit = usize::from(limit);
-    let sizes = [a, b, c].map(usize::from);
+    let sizes = [a, b, c].map(|size| if size == 0 { usize::MAX } else { usize::from(size) });
     let run = oracle::run(&mut JsonValues::new().max_size(limit).split().0, oracle::cut(stream, &sizes));
     let messages: Vec<_> = run
         .outcomes
