@@ -802,3 +802,25 @@ async fn one_client_cannot_subscribe_to_everything() {
     answer(&mut server, &id, "\"result\":{}").await;
     assert_eq!(text(&mut one).await, done(4));
 }
+
+#[tokio::test]
+async fn what_is_set_reaches_the_server_in_the_order_that_it_was_decided_in() {
+    let (hub, mut server, _servers) = hub(config()).await;
+    let (mut one, mut two) = (hub.attach(), hub.attach());
+    shake(&mut one, Some(&mut server)).await;
+    shake(&mut two, None).await;
+    send(&mut one, set(1, "resources/subscribe", "uri", "a:")).await;
+    let (id, _) = asked(&mut server).await;
+    answer(&mut server, &id, "\"result\":{}").await;
+    assert_eq!(text(&mut one).await, done(1));
+    // The first has not flushed when the second, who knows nothing of it, wants the same again.
+    one.start_feed(call("2", "2").as_bytes()).unwrap();
+    one.start_feed(set(3, "resources/unsubscribe", "uri", "a:").as_bytes()).unwrap();
+    send(&mut two, set(1, "resources/subscribe", "uri", "a:")).await;
+    within(poll_fn(|cx| one.poll_flush(cx))).await.unwrap();
+    for method in ["tools/call", "resources/unsubscribe", "resources/subscribe"] {
+        let (id, request) = asked(&mut server).await;
+        assert_eq!(request["method"], method);
+        answer(&mut server, &id, "\"result\":{}").await;
+    }
+}

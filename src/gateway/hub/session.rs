@@ -234,23 +234,36 @@ impl HubSession {
         }
         let Some(number) = desk.call(*client, what, id, token, &uri) else { return };
         shared.publish(&desk);
-        drop(desk);
         let digits = Digits::of(number);
-        if let Some(level) = level {
-            // Others want more of the server than this client does.
-            let request = [
-                &b"{\"jsonrpc\":\"2.0\",\"id\":"[..],
-                digits.as_slice(),
-                b",\"method\":\"logging/setLevel\",\"params\":{\"level\":\"",
-                logging::name(level).as_bytes(),
-                b"\"}}",
-            ];
-            let request = request.concat();
-            self.batch_bytes += request.len();
-            return self.batch.push_back(request.into());
-        }
         let name = Some(digits.as_slice());
-        self.queue(&fields, &Exchange { id: name, progress_token: name, ..Exchange::default() });
+        let exchange = Exchange { id: name, progress_token: name, ..Exchange::default() };
+        if !matches!(what, What::SetLevel | What::Subscribe | What::Unsubscribe) {
+            drop(desk);
+            return self.queue(&fields, &exchange);
+        }
+        let frame = match level {
+            // Others want more of the server than this client does.
+            Some(level) => {
+                let request = [
+                    &b"{\"jsonrpc\":\"2.0\",\"id\":"[..],
+                    digits.as_slice(),
+                    b",\"method\":\"logging/setLevel\",\"params\":{\"level\":\"",
+                    logging::name(level).as_bytes(),
+                    b"\"}}",
+                ];
+                request.concat().into()
+            }
+            None => {
+                let pieces = fields.pieces(&exchange);
+                self.gather.frame(pieces.size(), pieces)
+            }
+        };
+        // Before another client can decide otherwise: the server is to hear it in the same order.
+        self.batch_bytes = 0;
+        self.batch.drain(..).for_each(|frame| desk.send(frame));
+        desk.send(frame);
+        drop(desk);
+        shared.driver.wake();
     }
 
     fn notification(&mut self, envelope: &Envelope<'_>) {
