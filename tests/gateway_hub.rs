@@ -824,3 +824,25 @@ async fn what_is_set_reaches_the_server_in_the_order_that_it_was_decided_in() {
         answer(&mut server, &id, "\"result\":{}").await;
     }
 }
+
+#[tokio::test]
+async fn a_level_that_was_taken_back_is_asked_for_again() {
+    let (hub, mut server, _servers) = hub(config()).await;
+    let (mut one, mut two) = (hub.attach(), hub.attach());
+    shake(&mut one, Some(&mut server)).await;
+    shake(&mut two, None).await;
+    let debug = |id| set(id, "logging/setLevel", "level", "debug");
+    send(&mut one, debug(1)).await;
+    asked(&mut server).await;
+    send(&mut one, r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#).await;
+    assert_eq!(value(&mut server).await["method"], "notifications/cancelled");
+    // Whether the server has done it, nobody knows.
+    send(&mut two, debug(2)).await;
+    let (id, request) = asked(&mut server).await;
+    assert_eq!(request["params"], json!({"level": "debug"}));
+    drop(two);
+    assert_eq!(value(&mut server).await["params"]["requestId"], id);
+    send(&mut one, debug(3)).await;
+    let (_, request) = asked(&mut server).await;
+    assert_eq!(request["params"], json!({"level": "debug"}));
+}

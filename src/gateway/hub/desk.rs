@@ -439,7 +439,8 @@ impl Desk {
                     orphan.client = NOBODY;
                     continue;
                 }
-                self.calls.free(call);
+                let what = self.calls.free(call).map(|call| call.what);
+                self.settings.taken_back(what);
                 let mut bytes = Vec::new();
                 refusal::cancel(Digits::of(call).as_slice(), reason, &mut bytes);
                 self.send(bytes.into());

@@ -281,7 +281,8 @@ impl HubSession {
                 drop(desk);
                 return self.late();
             };
-            desk.hang_up(number);
+            let what = desk.hang_up(number).map(|call| call.what);
+            desk.settings.taken_back(what);
             shared.publish(&desk);
             drop(desk);
             let digits = Digits::of(number);

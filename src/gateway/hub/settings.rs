@@ -86,6 +86,13 @@ impl Settings {
         if named.is_empty() { clients(true) } else { named }
     }
 
+    /// A request of this kind was taken back. Nobody learns what level the server has now: it is asked again.
+    pub(super) fn taken_back(&mut self, what: Option<What>) {
+        if what == Some(What::SetLevel) {
+            self.level = None;
+        }
+    }
+
     fn remove(&mut self, uri: &str, client: u64) -> Option<Resource> {
         let resource = self.resources.get_mut(uri)?;
         let at = resource.clients.iter().position(|known| *known == client)?;
