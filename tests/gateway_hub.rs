@@ -846,3 +846,20 @@ async fn a_level_that_was_taken_back_is_asked_for_again() {
     let (_, request) = asked(&mut server).await;
     assert_eq!(request["params"], json!({"level": "debug"}));
 }
+
+#[tokio::test]
+async fn a_server_that_is_gone_is_asked_for_nothing() {
+    let mut config = config();
+    config.supervisor.max_restarts = Some(0);
+    let (hub, mut server, _servers) = hub(config).await;
+    let mut one = hub.attach();
+    shake(&mut one, Some(&mut server)).await;
+    send(&mut one, set(1, "resources/subscribe", "uri", "a:")).await;
+    let (id, _) = asked(&mut server).await;
+    answer(&mut server, &id, "\"result\":{}").await;
+    assert_eq!(text(&mut one).await, done(1));
+    drop(server);
+    assert!(matches!(end(&mut one).await, Error::Io(_)));
+    drop(one);
+    assert_eq!(hub.status().counts().in_flight, 0);
+}

@@ -200,6 +200,7 @@ impl Desk {
             .collect();
         for uri in own {
             if let Some(resource) = self.settings.remove(&uri, client)
+                && self.over.is_none()
                 && let Some(number) = self.call(NOBODY, What::Plain, b"", b"", "")
             {
                 let digits = Digits::of(number);
