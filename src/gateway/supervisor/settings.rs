@@ -119,9 +119,13 @@ impl Settings {
         }
     }
 
-    /// The server has ended: nothing that was under way comes to anything.
-    pub(super) fn fail_all(&mut self) {
+    /// Nothing that was asked comes to anything.
+    pub(super) fn fail_asked(&mut self) {
         (self.asked, self.asked_bytes) = (Vec::new(), 0);
+    }
+
+    /// The server has ended, and answers nothing that was repeated.
+    pub(super) fn fail_repeated(&mut self) {
         self.repeated = Vec::new();
     }
 

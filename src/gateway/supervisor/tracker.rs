@@ -440,6 +440,7 @@ impl Tracker {
             status.add(Count::FailedRequest);
         });
         status.set_in_flight(0);
+        self.settings.fail_asked();
         if let Handshake::Asked(_) = self.handshake {
             self.handshake = Handshake::None;
         }
@@ -448,7 +449,7 @@ impl Tracker {
     /// The server has ended: answers all that is under way, takes back its own requests.
     pub(super) fn fail_all(&mut self, text: &str) {
         self.refuse_all(SERVER_ENDED, text);
-        self.settings.fail_all();
+        self.settings.fail_repeated();
         let owed = &mut self.owed;
         if self.stale.len() + self.asks.len() > MAX_ASKS {
             self.stale.clear();
@@ -490,4 +491,27 @@ fn fault(error: EnvelopeError) -> Error {
         EnvelopeError::DuplicateKey { at } => (at as u64, JsonReason::Duplicate),
     };
     Fault::InvalidJson { at, reason }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::Silent;
+
+    #[test]
+    fn a_setting_whose_answer_is_unknown_is_not_mistaken_for_a_later_one() {
+        let mut tracker = Tracker::new(8, Status::default(), Arc::new(Silent));
+        for level in ["debug", "error"] {
+            let request = format!(
+                r#"{{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{{"level":"{level}"}}}}"#
+            );
+            tracker.note(&Envelope::peek(request.as_bytes()).unwrap());
+            if level == "debug" {
+                tracker.overrun(2, 1, None);
+            }
+        }
+        assert_eq!(tracker.incoming(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#, false), Incoming::Pass);
+        let repeated = tracker.settings.repeat();
+        assert!(repeated[0].ends_with(br#"{"level":"error"}}"#), "{}", repeated[0].escape_ascii());
+    }
 }
