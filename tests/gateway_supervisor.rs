@@ -472,7 +472,8 @@ async fn an_answer_that_is_too_large_fails_its_request_and_no_other() {
     // With one left, it can only be that.
     send(&mut server, r#"{"jsonrpc":"2.0","id":5,"result":{}}"#).await;
     assert_eq!(text(&mut client).await, r#"{"jsonrpc":"2.0","id":5,"result":{}}"#);
-    for message in [&own, &unknown, &hidden] {
+    let printed = format!("loading {long}");
+    for message in [&own, &unknown, &printed, &hidden] {
         send(&mut server, message).await;
     }
     assert_eq!(text(&mut client).await, refused("4", hidden.len()));

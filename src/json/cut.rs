@@ -7,7 +7,7 @@ use super::cursor::Cursor;
 pub(crate) enum Cut<'a> {
     /// The answer to the request with this id, as it was written.
     Answer(&'a [u8]),
-    /// A request or a notification.
+    /// A request or a notification, or nothing of JSON-RPC.
     Other,
     /// That cannot be told.
     Unknown,
@@ -20,7 +20,9 @@ impl<'a> Cut<'a> {
         let mut cursor = Cursor::new(head, 0, 0);
         let (mut id, mut is_answer, mut first) = (None, false, true);
         if cursor.take(b'{').is_err() {
-            return Self::Unknown;
+            // In a batch it may be anywhere; of what begins otherwise no part is an answer.
+            let is_batch = matches!(cursor.peek(), None | Some(b'['));
+            return if is_batch { Self::Unknown } else { Self::Other };
         }
         loop {
             if !first && cursor.take(b',').is_err() {
@@ -105,7 +107,9 @@ mod tests {
             (r#"{"other":"#, r#"1,"id":7}"#, Cut::Unknown),
             (r#"[{"jsonrpc":"2.0","id":7,"result":"#, "}]", Cut::Unknown),
             (r#"{"jsonrpc":"2.0","id":7,"#, "}", Cut::Unknown),
-            ("\"", "", Cut::Unknown),
+            // No object, and no batch of them: something that was printed.
+            (r#"loading "x": 1"#, r#","id":7}"#, Cut::Other),
+            ("\"", "", Cut::Other),
             ("", r#","id":7}"#, Cut::Unknown),
         ] {
             assert_eq!(Cut::of(head.as_bytes(), tail.as_bytes()), expected, "{head} … {tail}");
