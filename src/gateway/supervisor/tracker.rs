@@ -280,10 +280,21 @@ impl Tracker {
                     let fault = Fault::InvalidJson { at: 0, reason: JsonReason::NotJsonRpc };
                     return self.skip(message, &fault.into());
                 }
+                let mut passed = Vec::new();
+                let mut whole = true;
                 for element in envelope.elements().flatten() {
-                    self.note_incoming(&element, false);
+                    match self.note_incoming(&element, false) {
+                        Incoming::Pass => passed.push(element.bytes()),
+                        _ => whole = false,
+                    }
                 }
-                Incoming::Pass
+                if whole {
+                    return Incoming::Pass;
+                }
+                if !passed.is_empty() {
+                    self.owed.push_back([b"[", &*passed.join(&b','), b"]"].concat());
+                }
+                Incoming::Skip
             }
             _ => self.note_incoming(&envelope, replaying),
         }
@@ -513,5 +524,20 @@ mod tests {
         assert_eq!(tracker.incoming(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#, false), Incoming::Pass);
         let repeated = tracker.settings.repeat();
         assert!(repeated[0].ends_with(br#"{"level":"error"}}"#), "{}", repeated[0].escape_ascii());
+    }
+
+    #[test]
+    fn what_is_ours_is_taken_out_of_a_batch() {
+        let mut tracker = Tracker::new(8, Status::default(), Arc::new(Silent));
+        let ask = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+        assert_eq!(tracker.incoming(ask.as_bytes(), false), Incoming::Pass);
+        tracker.fail_all(ENDED);
+        tracker.owed.clear();
+        // The client may yet answer the first 1.
+        let (one, two) = (r#"{"jsonrpc":"2.0","method":"a"}"#, r#"{"jsonrpc":"2.0","method":"b"}"#);
+        let batch = format!("[{one},{ask}, {two} ]");
+        assert_eq!(tracker.incoming(batch.as_bytes(), false), Incoming::Skip);
+        let renamed = r#"{"jsonrpc":"2.0","id":"framewire-1","method":"ping"}"#.to_owned();
+        assert_eq!(tracker.owed, [renamed.into_bytes(), format!("[{one},{two}]").into_bytes()]);
     }
 }
