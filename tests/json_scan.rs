@@ -421,3 +421,21 @@ fn the_depth_limit_behind_many_brackets() {
         agree(&bytes, &[333]);
     }
 }
+
+#[test]
+fn one_bracket_among_many_that_does_not_fit() {
+    // Deep enough that a block of nothing but brackets, half of which close, is looked at as one.
+    let before = format!("{}\"{}\",", "[".repeat(40), "x".repeat(501));
+    for many in ["{}[]".repeat(40), ["[{".repeat(40), "}]".repeat(40)].concat(), "[{}[[]{}]]".repeat(16)]
+        .map(String::into_bytes)
+    {
+        let bytes = [before.as_bytes(), &many, &b"]".repeat(40)].concat();
+        for at in before.len()..bytes.len() {
+            let mut changed = bytes.clone();
+            // `{` and `[`, `}` and `]` differ by this bit.
+            changed[at] ^= 0x20;
+            agree(&changed, &[usize::MAX]);
+            agree(&changed, &[at, 4096]);
+        }
+    }
+}
