@@ -146,8 +146,8 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
     /// the bytes may be changed in place.
     ///
     /// # Errors
-    /// [`Error::Ended`] at the end of the stream; [`Error::Fault`] for one bad message, after which the next call goes
-    /// on; see [`Error::is_fatal`].
+    /// [`Error::Ended`](crate::Error::Ended) at the end of the stream; [`Error::Fault`](crate::Error::Fault) for one bad
+    /// message, after which the next call goes on; see [`Error::is_fatal`](crate::Error::is_fatal).
     ///
     /// # Cancel safety
     /// Safe: nothing is lost when the call is dropped before it returns.
@@ -157,7 +157,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
     }
 
     /// Waits for the next message and returns it owned, without copying it, except that a message much smaller than
-    /// the block it lies in is moved to a small one (see [`PIN_FACTOR`]).
+    /// the block it lies in is moved to a small one (see [`PIN_FACTOR`](crate::limits::PIN_FACTOR)).
     ///
     /// # Errors
     /// As [`receive_lent`](Self::receive_lent).
