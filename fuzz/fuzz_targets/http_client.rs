@@ -4,6 +4,9 @@
 //! the other, set apart by lines of `===`; when there is no more, it answers nothing and hangs up.
 #![no_main]
 
+#[path = "../support/dice.rs"]
+mod dice;
+
 use std::{
     cell::Cell,
     collections::{HashMap, VecDeque},
@@ -14,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use dice::Dice;
 use framewire::{
     endpoint::Url,
     transport::{
@@ -37,17 +41,6 @@ const HANG: Duration = Duration::from_secs(7 * 24 * 3600);
 const ROUNDS: u32 = 30;
 
 const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
-
-struct Dice(u32);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 17;
-        self.0 ^= self.0 << 5;
-        self.0 as usize % sides
-    }
-}
 
 /// What the server still has to say.
 struct Script {

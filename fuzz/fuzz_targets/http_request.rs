@@ -4,12 +4,16 @@
 //! a session that is open.
 #![no_main]
 
+#[path = "../support/dice.rs"]
+mod dice;
+
 use std::{
     future::poll_fn,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use dice::Dice;
 use framewire::{
     json::{Envelope, Kind},
     transport::{
@@ -31,18 +35,6 @@ const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","param
 /// What the server may answer: its own table, and what hyper says to a head that it cannot read.
 const STATUSES: [u16; 17] =
     [200, 202, 204, 400, 401, 403, 404, 405, 406, 408, 413, 414, 415, 426, 429, 431, 503];
-
-/// A small generator: behaviours follow from the input alone.
-struct Dice(u32);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 17;
-        self.0 ^= self.0 << 5;
-        self.0 as usize % sides
-    }
-}
 
 /// A server that answers each request, some of them after a notification.
 async fn program(mut session: HttpSession) {
