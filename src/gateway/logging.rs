@@ -5,8 +5,7 @@
 use crate::json::{Envelope, RawString, member};
 
 /// Log levels, least urgent first (RFC 5424).
-pub(super) const LEVELS: [&str; 8] =
-    ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
+const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 
 /// The level of the logs that a client gets that has set none, where somebody has to decide: `info`.
 pub(super) const UNASKED: u8 = 1;

@@ -10,10 +10,7 @@ pub(super) const CLIENT_INFO_KEY: &str = "io.modelcontextprotocol/clientInfo";
 pub(super) const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
 pub(super) const LOG_LEVEL_KEY: &str = "io.modelcontextprotocol/logLevel";
 pub(super) const SERVER_INFO_KEY: &str = "io.modelcontextprotocol/serverInfo";
-pub(super) use crate::{
-    gateway::logging::{LEVELS, level},
-    json::SUBSCRIPTION_ID as SUBSCRIPTION_KEY,
-};
+pub(super) use crate::{gateway::logging::level, json::SUBSCRIPTION_ID as SUBSCRIPTION_KEY};
 
 pub(super) const INVALID_REQUEST: i32 = -32600;
 pub(super) const METHOD_NOT_FOUND: i32 = -32601;

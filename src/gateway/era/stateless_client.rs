@@ -10,7 +10,7 @@ use super::{
     edit::{Edits, each, field, fields, fields_in, without},
     listening::Listening,
     message::{
-        Abilities, Asking, BUSY, CAPABILITIES_KEY, CLIENT_INFO_KEY, INVALID_PARAMS, INVALID_REQUEST, LEVELS,
+        Abilities, Asking, BUSY, CAPABILITIES_KEY, CLIENT_INFO_KEY, INVALID_PARAMS, INVALID_REQUEST,
         LOG_LEVEL_KEY, METHOD_NOT_FOUND, RESOURCE_NOT_FOUND, SERVER_INFO_KEY, VERSION_KEY, answerable, level,
         own_id, own_number, quoted, text,
     },
@@ -19,6 +19,7 @@ use super::{
     suspension::{Suspended, Suspensions, Token},
 };
 use crate::{
+    gateway::logging,
     json::{Envelope, Kind, RawString},
     limits::ERA_MAX_IN_FLIGHT,
     transport::Revision,
@@ -210,10 +211,9 @@ impl StatelessClient {
         }
         if let (Some(wanted), true) = (call.level, self.has_logging)
             && self.level != Some(wanted)
-            && let Some(name) = LEVELS.get(usize::from(wanted))
         {
             self.level = Some(wanted);
-            let params = [b"{\"level\":", &*quoted(name), b"}"].concat();
+            let params = [b"{\"level\":", &*quoted(logging::name(wanted)), b"}"].concat();
             out.server.request(&own_id(self.number()), b"\"logging/setLevel\"", &params);
         }
         let message = envelope.bytes();

@@ -7,11 +7,12 @@ use crate::{
         era::{
             edit::{self, Edits, field},
             message::{
-                BUSY, INTERNAL_ERROR, INVALID_PARAMS, LEVELS, METHOD_NOT_FOUND, SUBSCRIPTION_KEY, level,
-                own_id, own_number, quoted, text,
+                BUSY, INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, SUBSCRIPTION_KEY, level, own_id,
+                own_number, quoted, text,
             },
             queue::{Outbox, RawId},
         },
+        logging,
     },
     json::Envelope,
     limits::{ERA_MAX_DECLARATION, ERA_MAX_SUBSCRIPTIONS},
@@ -20,7 +21,7 @@ use crate::{
 impl SessionClient {
     pub(super) fn set_level(&mut self, envelope: &Envelope<'_>, id: &[u8], out: &mut Outbox) {
         let asked = envelope.params().and_then(|params| field(params, "level")).and_then(level);
-        let Some(name) = asked.and_then(|level| LEVELS.get(usize::from(level))) else {
+        let Some(name) = asked.map(logging::name) else {
             return out.client.error(id, INVALID_PARAMS, "level is not a level of logging");
         };
         let [.., (_, level)] = &mut self.envelope;
