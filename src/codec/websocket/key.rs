@@ -1,54 +1,41 @@
-//! Mask keys: from the operating system's random numbers, drawn for each thread in batches (RFC 6455 §10.3: nobody may
-//! be able to foresee them, or he could have a proxy read what he likes).
+//! Mask keys (RFC 6455 §10.3: nobody may be able to foresee them, or he could have a proxy read what he likes): from a
+//! ChaCha12 generator for each thread, which the operating system's random numbers seed. A key from the system itself
+//! would cost 15 ns even if 256 are asked for at once.
 
 use std::{
-    cell::Cell,
+    cell::RefCell,
     collections::hash_map::RandomState,
     hash::{BuildHasher, Hasher},
 };
 
-/// Keys drawn at once.
-const BATCH: usize = 256;
-
-struct Keys {
-    keys: [Cell<[u8; 4]>; BATCH],
-    used: Cell<usize>,
-}
+use chacha20::{
+    ChaCha12Rng,
+    rand_core::{Rng, SeedableRng},
+};
 
 thread_local! {
-    static KEYS: Keys = const { Keys { keys: [const { Cell::new([0; 4]) }; BATCH], used: Cell::new(BATCH) } };
+    static KEYS: RefCell<ChaCha12Rng> = RefCell::new(seeded());
 }
 
-/// A key that was not used before.
+/// A key that nobody can foresee.
 #[must_use]
 #[inline]
 pub(super) fn next() -> [u8; 4] {
-    KEYS.with(|keys| {
-        let used = keys.used.get();
-        match keys.keys.get(used) {
-            Some(key) => {
-                keys.used.set(used + 1);
-                key.get()
-            }
-            None => keys.draw(),
-        }
+    KEYS.with(|keys| match keys.try_borrow_mut() {
+        Ok(mut keys) => keys.next_u32().to_ne_bytes(),
+        Err(_) => from_hasher(),
     })
 }
 
-impl Keys {
-    #[cold]
-    fn draw(&self) -> [u8; 4] {
-        let mut bytes = [[0; 4]; BATCH];
-        if getrandom::fill(bytes.as_flattened_mut()).is_err() {
-            bytes.fill_with(from_hasher);
-        }
-        for (key, bytes) in self.keys.iter().zip(bytes) {
-            key.set(bytes);
-        }
-        self.used.set(1);
-        let [first, ..] = bytes;
-        first
+#[cold]
+fn seeded() -> ChaCha12Rng {
+    let mut seed = [[0; 4]; 8];
+    if getrandom::fill(seed.as_flattened_mut()).is_err() {
+        seed.fill_with(from_hasher);
     }
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(seed.as_flattened());
+    ChaCha12Rng::from_seed(bytes)
 }
 
 /// Where the system has no random numbers to give: the standard library's seeds, which are as good as it could get them.
@@ -64,11 +51,21 @@ mod tests {
 
     use super::*;
 
+    const COUNT: usize = 1024;
+
     #[test]
     fn keys_do_not_repeat() {
-        let keys: HashSet<_> = (0..4 * BATCH).map(|_| next()).collect();
-        assert!(keys.len() > 4 * BATCH - 3, "{}", keys.len());
-        let keys: HashSet<_> = (0..BATCH).map(|_| from_hasher()).collect();
-        assert!(keys.len() > BATCH - 3);
+        let keys: HashSet<_> = (0..COUNT).map(|_| next()).collect();
+        assert!(keys.len() > COUNT - 3, "{}", keys.len());
+        let keys: HashSet<_> = (0..COUNT).map(|_| from_hasher()).collect();
+        assert!(keys.len() > COUNT - 3);
+    }
+
+    /// As two processes or threads have them.
+    #[test]
+    fn generators_differ() {
+        assert_ne!(seeded().next_u64(), seeded().next_u64());
+        let other = std::thread::spawn(|| (next(), next())).join().unwrap();
+        assert_ne!((next(), next()), other);
     }
 }

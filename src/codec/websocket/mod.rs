@@ -21,7 +21,7 @@
 //!   [`Error::Violation`](crate::Error::Violation) that names its section, and the right Close frame goes out.
 //! - Text is UTF-8, checked as it comes (§8.1). Whether a message was text tells [`Decode::kind`](super::Decode::kind).
 //!
-//! Masks come from the operating system's random numbers (§10.3), some hundred at a time.
+//! Masks come from a generator that the operating system's random numbers seed (§10.3).
 
 mod close;
 mod decoder;
