@@ -1,11 +1,13 @@
-"""Autobahn's cases, by kosoku, compared with expected.json.
+"""Autobahn's cases, by kosoku or by Autobahn's own suite, compared with expected.json.
 
     conformance.py server PORT       the command under test echoes as server on PORT
     conformance.py client COMMAND    COMMAND connects to `{url}` and echoes; started once for each case
 
     WS_CASES        globs of the cases to run, split at blanks; default: all
     WS_CASES_NOT    globs of the cases to leave out; default: 12.* 13.*, the slow ones with permessage-deflate
-    WS_PARALLEL     cases at once as server; default 1: some have time limits inside
+    WS_PARALLEL     cases at once as server, with kosoku only; default 1: some have time limits inside
+    WS_AUTOBAHN     a Python 2.7 that has autobahntestsuite, to run that and not kosoku
+    WS_LIMIT        seconds for all of them as server; default 1500
 
 A verdict that differs is named with what was expected, in either direction: what has become better belongs into
 expected.json. Ends with 0 when nothing differs.
@@ -37,14 +39,23 @@ def selection():
     return only, without
 
 
-def options():
+def suite(mode, port, reports):
+    """The command line of the suite, which connects to PORT as `fuzzingclient` and listens there as `fuzzingserver`."""
     only, without = selection()
-    return [word for glob in only for word in ("-i", glob)] + [word for glob in without for word in ("-x", glob)]
+    url = f"ws://127.0.0.1:{port}"
+    if autobahn := os.environ.get("WS_AUTOBAHN"):
+        spec = pathlib.Path(reports) / "spec.json"
+        cases = {"cases": only or ["*"], "exclude-cases": without}
+        spec.write_text(json.dumps({"url": url, "servers": [{"url": url, "agent": AGENT}], "outdir": reports, **cases}))
+        return [autobahn, str(HERE / "wstest.py"), "--mode", mode, "--webport", "0", "--spec", str(spec)]
+    cases = [word for glob in only for word in ("-i", glob)] + [word for glob in without for word in ("-x", glob)]
+    if mode == "fuzzingserver":
+        return [*KOSOKU, "-m", mode, *cases, "-o", reports, f"127.0.0.1:{port}"]
+    return [*KOSOKU, "-p", os.environ.get("WS_PARALLEL", "1"), *cases, "-o", reports, url]
 
 
 def as_server(port, reports):
-    parallel = os.environ.get("WS_PARALLEL", "1")
-    subprocess.run([*KOSOKU, "-p", parallel, *options(), "-o", reports, f"ws://127.0.0.1:{port}"], timeout=1500)
+    subprocess.run(suite("fuzzingclient", port, reports), timeout=int(os.environ.get("WS_LIMIT", "1500")))
 
 
 async def ask(url):
@@ -53,7 +64,8 @@ async def ask(url):
 
 
 async def tell(url):
-    async with connect(url, compression=None) as ws:
+    # Autobahn's own suite writes all its reports before it answers.
+    async with connect(url, compression=None, open_timeout=120, ping_interval=None) as ws:
         await ws.wait_closed()
 
 
@@ -61,7 +73,7 @@ def as_client(command, reports):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = subprocess.Popen([*KOSOKU, "-m", "fuzzingserver", *options(), "-o", reports, f"127.0.0.1:{port}"])
+    server = subprocess.Popen(suite("fuzzingserver", port, reports))
     base = f"ws://127.0.0.1:{port}"
     try:
         for attempt in range(100):
@@ -82,6 +94,8 @@ def as_client(command, reports):
             except subprocess.TimeoutExpired:
                 print(f"case number {case}: the client did not end in {CASE_LIMIT} s")
         asyncio.run(tell(f"{base}/updateReports?agent={AGENT}"))
+        if os.environ.get("WS_AUTOBAHN"):  # kosoku ends by itself
+            server.terminate()
         server.wait(60)
     finally:
         server.kill()

@@ -9,6 +9,7 @@ command. Default: `matrix cases`. Standard library only.
     WS_SERVER     the command that echoes as server, `{port}` in it is replaced
     WS_CLIENT     the command that connects to `{url}` and echoes
     WS_DEFLATE    0: the command has no permessage-deflate; the pairings that need it are left out
+    WS_LIMIT      seconds for Autobahn's cases in one role; default 1500
     CHROMIUM      the browser; its pairing is left out, and said to be, when it is not there
 """
 
@@ -260,14 +261,15 @@ class Rig:
 
     def cases(self):
         python, script = str(self.cache / "venv/bin/python"), str(HERE / "conformance.py")
+        limit = int(os.environ.get("WS_LIMIT", "1500"))
 
         def as_server(processes):
             port = free_port()
             processes.listening(self.ours(port), port)
-            ends(processes.start([python, script, "server", str(port)]), "the cases", 1500)
+            ends(processes.start([python, script, "server", str(port)]), "the cases", limit)
 
         def as_client(processes):
-            ends(processes.start([python, script, "client", shlex.join(self.client)]), "the cases", 1500)
+            ends(processes.start([python, script, "client", shlex.join(self.client)]), "the cases", limit)
 
         self.run("Autobahn's cases, framewire as server", as_server)
         self.run("Autobahn's cases, framewire as client", as_client)
