@@ -19,6 +19,7 @@ import json
 import os
 import pathlib
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -135,6 +136,8 @@ def compare(reports):
 
 def main():
     role, argument = sys.argv[1:3]
+    # By exception, so that the suite does not stay behind when drive.py has lost patience.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory() as reports:
         (as_server if role == "server" else as_client)(argument, reports)
         sys.exit(1 if compare(reports) else 0)
