@@ -212,6 +212,31 @@ fn the_policy_is_asked_and_its_verdict_answered() {
     assert_eq!(status(&authorized("Bearer secret").replace("example.com\r\nSec", "evil.com\r\nSec")), 403);
     assert_eq!(status(&GOOD.replace("server.example.com", "rebound.example")), 403);
     assert_eq!(status(&GOOD.replace("/chat", "/other")), 404);
+    // An absolute target is its path, and its host overrides the header (RFC 9112 §3.2.2).
+    let absolute = |target: &str| status(&authorized("Bearer secret").replacen("/chat", target, 1));
+    assert_eq!(absolute("http://server.example.com/chat?a=b"), 101);
+    assert_eq!(absolute("HTTPS://server.example.com/chat"), 101);
+    assert_eq!(absolute("http://rebound.example/chat"), 403);
+    for other in
+        ["http://server.example.com/other", "http://server.example.com", "http://server.example.com?/chat"]
+    {
+        assert_eq!(absolute(other), 404, "{other}");
+    }
+    for bad in
+        ["http:///chat", "http://me@server.example.com/chat", "ftp://server.example.com/chat", "://a/chat"]
+    {
+        assert_eq!(absolute(bad), 400, "{bad}");
+    }
+}
+
+#[test]
+fn the_target_is_told_in_origin_form() {
+    for (target, told) in
+        [("/chat?a", "/chat?a"), ("http://a:1/b?c", "/b?c"), ("http://a", "/"), ("http://a?b", "/?b")]
+    {
+        let accepted = answer(&GOOD.replacen("/chat", target, 1)).unwrap();
+        assert_eq!(accepted.target, told);
+    }
 }
 
 fn request() -> Request {

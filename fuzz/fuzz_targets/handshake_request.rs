@@ -35,7 +35,16 @@ fn check(request: &[u8], accepted: &Accepted) {
     let text: String = head.iter().map(|&byte| char::from(byte)).collect();
     let mut lines = text.lines().skip_while(|line| line.is_empty());
     let words: Vec<&str> = lines.next().unwrap().split(' ').collect();
-    assert_eq!((words[0], words[1], words[2]), ("GET", &*accepted.target, "HTTP/1.1"));
+    assert_eq!((words[0], words[2]), ("GET", "HTTP/1.1"));
+    assert!(accepted.target.starts_with('/'));
+    match words[1].split_once("://") {
+        _ if words[1].starts_with('/') => assert_eq!(words[1], accepted.target),
+        Some((scheme, rest)) => {
+            assert!(scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"));
+            assert!(rest.ends_with(accepted.target.strip_prefix("/").unwrap()));
+        }
+        None => panic!("no target: {}", words[1]),
+    }
     let lines: Vec<(&str, &str)> = lines
         .take_while(|line| !line.is_empty())
         .map(|line| line.split_once(':').expect("name and value"))

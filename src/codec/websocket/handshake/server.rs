@@ -1,6 +1,6 @@
 //! [`Server`]: the answering side of the opening handshake (RFC 6455 §4.2).
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use data_encoding::BASE64;
 
@@ -16,9 +16,9 @@ use crate::limits::HANDSHAKE_TIMEOUT;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Asked<'a> {
-    /// The request target: path and query.
+    /// The request target: path and query, from the slash on.
     pub target: &'a str,
-    /// The `Host` header.
+    /// The `Host` header, or the host that a target in absolute form names (RFC 9112 §3.2.2).
     pub host: &'a str,
     /// The `Origin` header; browsers always send one.
     pub origin: Option<&'a str>,
@@ -174,7 +174,7 @@ pub struct Accepted {
     pub response: Vec<u8>,
     /// Bytes of the request's head; what stands behind them are frames already.
     pub consumed: usize,
-    /// The request target: path and query.
+    /// The request target: path and query, from the slash on.
     pub target: String,
     /// The subprotocol that was taken.
     pub protocol: Option<String>,
@@ -236,15 +236,17 @@ impl Server {
         if version < 1 {
             return Err(with(505, "the HTTP version is below 1.1", "RFC 6455 §4.1, item 2"));
         }
-        // Origin form, or absolute form (RFC 6455 §4.1, item 2; RFC 9112 §3.2); httparse lets any UTF-8 pass.
-        if !(target.starts_with('/') || target.contains("://"))
-            || !target.bytes().all(|byte| byte.is_ascii_graphic())
-        {
-            return Err(bad("malformed request target", "RFC 9112 §3.2"));
-        }
-        let host = fields.one("host", "Host is doubled", "RFC 9112 §3.2")?;
-        let host = host.filter(|host| !host.is_empty() && !host.contains([' ', '\t', ',', '/', '@']));
+        let (authority, target) =
+            origin_form(target).ok_or(bad("malformed request target", "RFC 9112 §3.2"))?;
+        let usable = |host: &&str| !host.is_empty() && !host.contains([' ', '\t', ',', '/', '@']);
+        let host = fields.one("host", "Host is doubled", "RFC 9112 §3.2")?.filter(usable);
         let host = host.ok_or(bad("Host is missing or malformed", "RFC 6455 §4.1, item 4"))?;
+        let host = match authority {
+            None => host,
+            Some(authority) => Some(authority)
+                .filter(usable)
+                .ok_or(bad("malformed host in the request target", "RFC 9112 §3.2.2"))?,
+        };
         if fields.has("content-length") && fields.all("content-length")? != ["0"]
             || fields.has("transfer-encoding")
         {
@@ -271,7 +273,7 @@ impl Server {
         let bearer = authorization
             .and_then(|value| value.split_once(' '))
             .and_then(|(scheme, token)| scheme.eq_ignore_ascii_case("bearer").then_some(token.trim_ascii()));
-        match (self.config.policy)(&Asked { target, host, origin, bearer }) {
+        match (self.config.policy)(&Asked { target: &target, host, origin, bearer }) {
             Verdict::Accept => {}
             verdict => return Err(refusal(verdict)),
         }
@@ -299,11 +301,30 @@ impl Server {
         Ok(Accepted {
             response: response.into_bytes(),
             consumed,
-            target: target.into(),
+            target: target.into_owned(),
             protocol: protocol.map(Into::into),
             deflate: deflate.map(|agreed| agreed.params),
         })
     }
+}
+
+/// The host, where it names one, and the path and query of a request target: in origin form, or in absolute form with
+/// `http` or `https` (RFC 6455 §4.1, item 2; RFC 9112 §3.2).
+fn origin_form(target: &str) -> Option<(Option<&str>, Cow<'_, str>)> {
+    // httparse lets any UTF-8 pass.
+    if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return None;
+    }
+    if target.starts_with('/') {
+        return Some((None, target.into()));
+    }
+    let (scheme, rest) = target.split_once("://")?;
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return None;
+    }
+    let (host, path) = rest.split_at_checked(rest.find(['/', '?']).unwrap_or(rest.len()))?;
+    let path = if path.starts_with('/') { path.into() } else { format!("/{path}").into() };
+    Some((Some(host), path))
 }
 
 fn refusal(verdict: Verdict) -> HandshakeError {
