@@ -204,11 +204,14 @@ async fn certificates_that_are_not_good_are_refused_each_for_its_reason() {
     let (client, _) = bad(ca.client(), ca.server("elsewhere")).await;
     assert!(matches!(client, TlsError::WrongHost { .. }), "{client:?}");
     let text = client.to_string();
-    assert!(text.contains("127.0.0.1") && text.contains("elsewhere.example"), "{text}");
+    assert!(text.contains("is not for 127.0.0.1 but for elsewhere.example: "), "{text}");
     // The name that is expected can be said, and then asks for that one alone.
     good(ca.client().server_name("elsewhere.example"), ca.server("elsewhere")).await;
     let (client, _) = bad(ca.client().server_name("elsewhere.example"), ca.server("server")).await;
-    assert!(matches!(client, TlsError::WrongHost { .. }), "{client:?}");
+    assert!(
+        matches!(&client, TlsError::WrongHost { presented, .. } if presented == "127.0.0.1"),
+        "{client:?}"
+    );
 
     let stranger = Authority::new();
     let (client, server) = bad(stranger.client(), ca.server("server")).await;

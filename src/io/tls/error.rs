@@ -178,8 +178,8 @@ impl TlsError {
             C::UnknownIssuer => Self::UnknownCa,
             C::BadSignature => Self::BadSignature,
             C::NotValidForNameContext { expected, presented } => {
-                let presented =
-                    if presented.is_empty() { "no name".to_owned() } else { presented.join(", ") };
+                let names: Vec<_> = presented.iter().map(|name| bare_name(name)).collect();
+                let presented = if names.is_empty() { "no name".to_owned() } else { names.join(", ") };
                 Self::WrongHost { expected: expected.to_str().into_owned(), presented }
             }
             C::NotValidForName => {
@@ -209,6 +209,12 @@ impl TlsError {
             alert => Self::Alert { alert: format!("{alert:?}") },
         }
     }
+}
+
+/// A name of a certificate without its kind, which webpki shows around it: `DnsName("a.example")`, `IpAddress(::1)`.
+fn bare_name(shown: &str) -> &str {
+    let inner = shown.split_once('(').and_then(|(_kind, name)| name.strip_suffix(')'));
+    inner.map_or(shown, |name| name.trim_matches('"'))
 }
 
 /// What a person can act upon, for what webpki tells by a name alone.
