@@ -202,6 +202,18 @@ where
         self.receiver.receive_lent()
     }
 
+    /// See [`Receiver::receive_with_kind`].
+    ///
+    /// # Errors
+    /// See there.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub fn receive_with_kind(&mut self) -> ReceiveWithKind<'_, C::Decoder, R, W> {
+        self.sender.outbox.hand_over();
+        self.receiver.receive_with_kind()
+    }
+
     /// See [`Receiver::receive_into_buffer`].
     ///
     /// # Errors
