@@ -65,6 +65,10 @@ Endpoints:
   tcp://HOST:PORT          TCP; IPv6 addresses in brackets
   tls://HOST:PORT          TLS over TCP
   unix:PATH                a Unix socket; unix:@NAME an abstract one (Linux)
+  ws://HOST:PORT/PATH      WebSocket; wss://HOST:PORT/PATH over TLS, ws+unix:SOCKET[:/PATH]
+                           on a Unix socket
+  http://HOST:PORT/PATH    MCP over HTTP; https://HOST:PORT/PATH over TLS,
+                           http+unix:SOCKET[:/PATH] on a Unix socket
   demo:                    a small MCP server inside this program
   echo:                    sends each message back
 Options of an endpoint:
@@ -82,7 +86,8 @@ Options of an endpoint:
   ?min-version=1.2         tls: accept TLS 1.2, too
   ?alpn=NAME[,...]         tls: application protocols
   They follow the endpoint, joined by '&'; for exec they stand before the colon:
-  exec?framing=length:COMMAND
+  exec?framing=length:COMMAND. Those of a URL (ws, wss, http, https), which has no framing,
+  follow a '#', as its query is the server's: wss://HOST/PATH?user=1#ca=ca.pem
 
 Exit codes:
   0    done; also after SIGINT or SIGTERM when everything under way was delivered
