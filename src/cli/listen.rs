@@ -140,8 +140,12 @@ impl Listener {
         settings: &http::Settings,
     ) -> Result<Self, Failure> {
         let mut named = endpoint.clone();
-        let cannot =
-            |error: io::Error| Failure::Listen(format!("cannot listen on {endpoint}: {}", listening(&error)));
+        let cannot = |error: io::Error| {
+            Failure::Listen(format!(
+                "cannot listen on {endpoint}: {}",
+                listening(&error, is_socket_file(endpoint))
+            ))
+        };
         let mut bound = None;
         let kind = match &endpoint.address {
             Address::Stdio => Kind::Stdio(false),
@@ -311,7 +315,7 @@ impl Http {
                 connection = kind.accept() => {
                     let (reader, writer, peer) = connection?;
                     let Ok(permit) = self.connections.free.clone().try_acquire_owned() else {
-                        warn!(peer, "refused: {} HTTP connections are open", self.connections.max);
+                        warn!(peer, "refused: {} HTTP connections open already", self.connections.max);
                         continue;
                     };
                     let server = self.server.clone();
@@ -341,11 +345,22 @@ fn opened(session: HttpSession) -> Opened {
     Opened { speaks, ..Opened::behind(AnyTransport::Other(Box::new(session)), peer) }
 }
 
-fn listening(error: &io::Error) -> String {
+fn is_socket_file(endpoint: &Endpoint) -> bool {
+    match &endpoint.address {
+        Address::Unix(_) => true,
+        Address::WebSocket(url, _) | Address::Http(url, _) => matches!(url.place, Place::Unix(_)),
+        _ => false,
+    }
+}
+
+fn listening(error: &io::Error, is_socket_file: bool) -> String {
     use io::ErrorKind::{AddrInUse, AddrNotAvailable, NotFound, PermissionDenied};
     match error.kind() {
+        AddrInUse if is_socket_file => in_the_way(error).unwrap_or_else(|| {
+            "another program listens there already; stop it or choose another path".into()
+        }),
         AddrInUse => {
-            "another program listens there already; stop it or choose another (port 0 picks a free one)"
+            "another program listens there already; stop it or choose another port (0 picks a free one)"
                 .into()
         }
         AddrNotAvailable => "this machine has no such address".into(),
@@ -355,4 +370,11 @@ fn listening(error: &io::Error) -> String {
         NotFound => "the directory of the socket does not exist".into(),
         _ => error.to_string(),
     }
+}
+
+/// What stands where a socket is to be, when it is no server that listens.
+fn in_the_way(error: &io::Error) -> Option<String> {
+    let text = error.get_ref()?.to_string();
+    let (_, why) = text.strip_prefix("cannot listen at ")?.split_once(": ")?;
+    (!why.starts_with("another server is listening")).then(|| why.to_owned())
 }

@@ -57,13 +57,17 @@ fn what_cannot_be_listened_on_is_told() {
     refused(
         &["bridge", "--listen", &format!("unix:{}", file.display()), "--connect", "demo:"],
         3,
-        "cannot listen",
+        "a file that is no socket stands there; remove it or choose another path",
     );
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious", "a file that is no socket stays");
 
     let socket = format!("unix:{}", directory.path().join("s").display());
     let _first = Bridge::start(1, &["--listen", &socket, "--connect", "demo:"]);
-    refused(&["bridge", "--listen", &socket, "--connect", "demo:"], 3, "another program listens there");
+    refused(
+        &["bridge", "--listen", &socket, "--connect", "demo:"],
+        3,
+        "another program listens there already; stop it or choose another path",
+    );
 }
 
 #[test]
@@ -83,8 +87,26 @@ fn help_tells_endpoints_and_exit_codes() {
     let (code, stdout, _) = run(&["--help"], b"");
     let stdout = String::from_utf8(stdout).unwrap();
     assert_eq!(code, 0);
-    for text in ["tcp://HOST:PORT", "?framing=", "Exit codes", "FRAMEWIRE_LOG"] {
+    for text in ["?framing=", "Exit codes", "FRAMEWIRE_LOG"] {
         assert!(stdout.contains(text), "{text}: {stdout}");
+    }
+    let endpoints = [
+        "stdio:",
+        "exec:COMMAND",
+        "tcp://",
+        "tls://",
+        "unix:",
+        "ws://",
+        "wss://",
+        "ws+unix:",
+        "http://",
+        "https://",
+        "http+unix:",
+        "demo:",
+        "echo:",
+    ];
+    for endpoint in endpoints {
+        assert!(stdout.contains(&format!(" {endpoint}")), "{endpoint}: {stdout}");
     }
     assert!(!stdout.contains("__serve"));
 }
