@@ -95,7 +95,8 @@ impl Ends {
 /// How much, and how long.
 #[derive(Debug, Args)]
 pub(crate) struct Limits {
-    /// Largest message, both ways; larger ones are dropped and the connection goes on
+    /// Largest message, both ways; larger ones are dropped and the connection goes on, but one that comes over
+    /// WebSocket ends its connection (code 1009)
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = quantity::size)]
     max_message_size: Size,
 
