@@ -92,7 +92,7 @@ pub(crate) async fn serve(listeners: Vec<Listener>, plan: Plan) -> Result<(), Fa
         tokio::select! {
             client = clients.recv() => match client {
                 Some(client) if sessions.len() >= plan.max_connections => {
-                    warn!(peer = client.peer(), "refused: {} connections are open", sessions.len());
+                    warn!(peer = client.peer(), "refused: {} open already", counted(sessions.len()));
                 }
                 Some(client) => {
                     number += 1;
@@ -108,7 +108,7 @@ pub(crate) async fn serve(listeners: Vec<Listener>, plan: Plan) -> Result<(), Fa
                 }
             }
             signal = signals.next() => {
-                info!("{signal}: stopping, {} connections under way", sessions.len());
+                info!("{signal}: stopping, {} under way", counted(sessions.len()));
                 break;
             }
         }
@@ -138,7 +138,7 @@ pub(crate) async fn serve(listeners: Vec<Listener>, plan: Plan) -> Result<(), Fa
                     sessions.shutdown().await;
                     return Err(Failure::Signal(signal.number()));
                 }
-                info!("{signal}: stopping, {} connections under way", sessions.len());
+                info!("{signal}: stopping, {} under way", counted(sessions.len()));
                 let _ = stop.send(Stop::Drain);
                 deadline = Some(tokio::time::Instant::now() + plan.drain_timeout);
             }
@@ -151,7 +151,7 @@ pub(crate) async fn serve(listeners: Vec<Listener>, plan: Plan) -> Result<(), Fa
                     signal = signals.next() => return Err(Failure::Signal(signal.number())),
                 }
                 return Err(Failure::runtime(format!(
-                    "{cut} connections were cut off: they did not end within {:?}", plan.drain_timeout
+                    "{} cut off: not at an end within {:?}", counted(cut), plan.drain_timeout
                 )));
             }
         }
@@ -167,6 +167,11 @@ pub(crate) async fn serve(listeners: Vec<Listener>, plan: Plan) -> Result<(), Fa
         _ = tokio::time::timeout(plan.drain_timeout.max(CUT_TIMEOUT), ending) => outcome,
         signal = signals.next() => Err(Failure::Signal(signal.number())),
     }
+}
+
+/// So many connections, in words.
+fn counted(count: usize) -> String {
+    format!("{count} connection{}", if count == 1 { "" } else { "s" })
 }
 
 /// Joins an end with another, or, when there is no other, with itself, once.

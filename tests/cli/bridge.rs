@@ -313,7 +313,7 @@ fn sigterm_stops_listening_and_delivers_what_is_under_way() {
         thread::sleep(Duration::from_millis(200));
         let port = bridge.port();
         bridge.signal(name);
-        bridge.log_line("stopping");
+        bridge.log_line("stopping, 1 connection under way");
         let last: serde_json::Value = serde_json::from_slice(&client.rest()).unwrap();
         assert_eq!(last["id"], 7, "the slow answer still comes");
         drop(client);
@@ -330,7 +330,7 @@ fn draining_has_a_limit_and_a_second_signal_has_none() {
     assert_eq!(client.ask(PING)["id"], 1);
     client.send(slow);
     bridge.signal("TERM");
-    bridge.log_line("cut off");
+    bridge.log_line("1 connection cut off: not at an end within 300ms");
     assert_eq!(bridge.code(), 1);
 
     for (name, code) in [("TERM", 143), ("INT", 130)] {

@@ -238,7 +238,7 @@ fn no_more_clients_than_allowed() {
     let mut first = connected(&address);
     let _second = connected(&address);
     let mut third = stream(&address);
-    bridge.log_line("refused: 2 connections are open");
+    bridge.log_line("refused: 2 connections open already");
     assert!(!matches!(third.read(&mut [0]), Ok(1..)));
     first.close(None).unwrap();
     while first.read().is_ok() {}
