@@ -15,7 +15,7 @@ use super::{
     bridge,
     exit::Failure,
     log,
-    open::{self, Outgoing},
+    open::{self, Opened, Outgoing},
     quantity::{self, percentile},
     transport::AnyTransport,
 };
@@ -23,7 +23,7 @@ use super::{
 /// Ask an endpoint whether it answers, who it is and how fast
 ///
 /// Connects, initializes (or, of a stateless server that has no initialize, asks what it is), counts the tools, pings, and
-/// prints percentiles of the round trips. Exit code 4 if there is no proper answer.
+/// prints percentiles of the round trips. Exit code 4 if there is no proper answer, 5 if that is because a child failed.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -92,7 +92,6 @@ struct Found {
 }
 
 async fn probe(endpoint: &Endpoint, arguments: &Arguments) -> Result<Found, Failure> {
-    let no_answer = |trouble: Trouble| Failure::Connect(format!("{endpoint}: {}", trouble.text));
     let start = Instant::now();
     let outgoing = Outgoing {
         max: arguments.max_message_size.0,
@@ -102,6 +101,26 @@ async fn probe(endpoint: &Endpoint, arguments: &Arguments) -> Result<Found, Fail
     };
     let mut opened = open::connect(endpoint, &outgoing, 1).await?;
     let connect = start.elapsed();
+    let found = examine(endpoint, arguments, &mut opened, connect).await;
+    #[cfg(unix)]
+    if let (Err(_), Some(child)) = (&found, &opened.child)
+        && let Ok(Ok(exit)) = timeout(EXIT_GRACE, child.wait()).await
+        && !exit.is_success()
+    {
+        return Err(Failure::Child(format!("{endpoint}: the child process {exit} instead of answering")));
+    }
+    let found = found?;
+    opened.end().await;
+    Ok(found)
+}
+
+async fn examine(
+    endpoint: &Endpoint,
+    arguments: &Arguments,
+    opened: &mut Opened,
+    connect: Duration,
+) -> Result<Found, Failure> {
+    let no_answer = |trouble: Trouble| Failure::Connect(format!("{endpoint}: {}", trouble.text));
     let mut asked = Asked { link: &mut opened.link, timeout: arguments.timeout, id: 0, meta: Value::Null };
     let start = Instant::now();
     let who = json!({ "name": "framewire-probe", "version": env!("CARGO_PKG_VERSION") });
@@ -162,9 +181,12 @@ async fn probe(endpoint: &Endpoint, arguments: &Arguments) -> Result<Found, Fail
         found.pings.push(start.elapsed());
     }
     found.pings.sort_unstable();
-    opened.end().await;
     Ok(found)
 }
+
+/// How long a child that gave no answer is waited for, to tell one that has failed.
+#[cfg(unix)]
+const EXIT_GRACE: Duration = Duration::from_millis(500);
 
 /// What a stateless server has instead of initialize; asked again instead of a ping.
 const DISCOVER: &str = "server/discover";

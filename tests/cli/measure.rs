@@ -68,6 +68,12 @@ fn probe_says_when_there_is_no_proper_answer() {
         assert!(stderr.contains(text), "{arguments:?}: {stderr}");
         assert!(stdout.is_empty());
     }
+    // Before it was asked, and after.
+    for command in ["exit 3", "read x; exit 3"] {
+        let (code, _, stderr) = run(&["probe", "exec:", "--", "sh", "-c", command], b"");
+        assert_eq!(code, 5, "{command}: {stderr}");
+        assert!(stderr.contains("the child process exited with code 3 instead of answering"), "{stderr}");
+    }
 }
 
 #[test]
