@@ -110,6 +110,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             Size(MAX_MESSAGE_SIZE)
         )));
     }
+    if arguments.duration.is_zero() {
+        return Err(Failure::usage("--duration: there is nothing to measure in no time"));
+    }
     let transports = if arguments.transport.is_empty() { Transport::ALL } else { &arguments.transport };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::runtime)?;
@@ -139,9 +142,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         awake: !arguments.let_cores_sleep,
         rows,
     };
-    if let Some(path) = &arguments.svg {
-        chart::draw(&report, path)
-            .map_err(|error| Failure::runtime(format!("cannot draw {}: {error}", path.display())))?;
+    // First of all what cannot fail: it took a while.
+    super::print(&if arguments.json { report.json() } else { report.text() })?;
+    match &arguments.svg {
+        Some(path) => chart::draw(&report, path)
+            .map_err(|error| Failure::runtime(format!("cannot draw {}: {error}", path.display()))),
+        None => Ok(()),
     }
-    super::print(&if arguments.json { report.json() } else { report.text() })
 }

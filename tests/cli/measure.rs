@@ -99,6 +99,18 @@ fn bench_measures_each_transport_and_draws() {
 }
 
 #[test]
+fn bench_shows_what_it_measured_though_no_chart_can_be_drawn() {
+    let arguments =
+        ["bench", "-t", "unix", "--duration", "30ms", "--let-cores-sleep", "--svg", "/nowhere/at/all.svg"];
+    let (code, stdout, stderr) = run(&arguments, b"");
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains("cannot draw /nowhere/at/all.svg"), "{stderr}");
+    assert!(String::from_utf8(stdout).unwrap().lines().any(|line| line.starts_with("unix ")));
+    let (code, _, stderr) = run(&["bench", "--duration", "0s"], b"");
+    assert_eq!(code, 2, "{stderr}");
+}
+
+#[test]
 fn bench_prints_a_table_for_people() {
     let (code, stdout, stderr) = run(
         &[
