@@ -618,6 +618,11 @@ async fn too_much_is_refused_for_now() {
     let (head, body) = client.request(post(&id, &request(3, "ping"))).await;
     assert_eq!((head.status, head.get("retry-after")), (429, Some("1")));
     assert!(is_error(&body, "3", -32000), "{body}");
+    // What is under way may wait for just these.
+    for message in [answer(99, "{}"), notification("notifications/x")] {
+        assert_eq!(client.request(post(&id, &message)).await.0.status, 202);
+        assert_eq!(next(&mut one).await, message);
+    }
     // An id that is under way is not taken twice.
     say(&mut one, &answer(2, "{}")).await;
     assert_eq!(waiting[1].head().await.unwrap().status, 200);

@@ -319,7 +319,7 @@ impl Exchange {
     /// Hands a message over and waits for the first that is to be answered.
     async fn deliver(&self, session: Arc<Session>, body: Bytes, mut asked: Asked) -> Reply {
         let config = self.registry.config();
-        let Some(entry) = Entry::new(&session) else {
+        let Some(entry) = Entry::new(&session, !asked.ids.is_empty()) else {
             let id = asked.ids.first().map(|id| &**id);
             let text = "too many requests of this session are under way";
             let reply = reply::error(StatusCode::TOO_MANY_REQUESTS, id, REFUSED, text);

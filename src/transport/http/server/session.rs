@@ -26,6 +26,7 @@ use crate::{
     buffer::BufferManager,
     error::{Deadline, End, Rejection},
     json::{Envelope, EnvelopeError, Kind},
+    limits::HTTP_INBOX_MESSAGES,
     transport::{PollTransport, Revision},
 };
 
@@ -79,11 +80,17 @@ impl Drop for Session {
 pub(super) struct Entry(pub(super) Arc<Session>);
 
 impl Entry {
-    /// `None` when there are too many.
-    pub(super) fn new(session: &Arc<Session>) -> Option<Self> {
+    /// `None` when there are too many. One that asks for nothing is let in when no other is: what is under way may wait
+    /// for just that answer, or end by that cancellation.
+    pub(super) fn new(session: &Arc<Session>, asks: bool) -> Option<Self> {
         let mut state = session.lock();
         let most = session.config().max_in_flight;
-        if state.posts >= most || state.unanswered() >= most {
+        let is_full = if asks {
+            state.posts >= most || state.unanswered() >= most
+        } else {
+            state.posts >= most.saturating_add(HTTP_INBOX_MESSAGES)
+        };
+        if is_full {
             return None;
         }
         state.posts += 1;
