@@ -98,6 +98,11 @@ impl Stream {
         self.number != LISTEN && self.waits.is_empty()
     }
 
+    /// Whether nothing is left of it, and nobody is there to be told that it is over.
+    pub(super) fn is_spent(&self) -> bool {
+        self.is_finished() && !self.is_attached() && self.log.is_empty()
+    }
+
     /// The number that the next event gets.
     pub(super) fn end(&self) -> u64 {
         self.first + self.log.len() as u64

@@ -41,7 +41,11 @@ impl State {
                 return;
             }
             let Some(freed) = stream.forget() else { return };
+            let spent = stream.is_spent().then_some(stream.number);
             sub(&mut self.held, freed);
+            if let Some(number) = spent {
+                self.streams.retain(|stream| stream.number != number);
+            }
         }
     }
 

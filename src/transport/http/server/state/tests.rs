@@ -156,6 +156,20 @@ async fn streams_that_are_complete_go_first() {
 }
 
 #[tokio::test]
+async fn answers_that_nobody_comes_back_for_leave_nothing() {
+    let mut world = World::new(1 << 20, 4, LONG);
+    for n in 0..100 {
+        let place = world.ask(&n.to_string());
+        world.state.stream(place, Duration::ZERO);
+        world.state.detach(place, &world.config);
+        world.say(&answer(&n.to_string(), ""));
+        assert!(world.state.streams.len() <= 5, "{n}");
+    }
+    let place = world.state.resume(b"100-0").unwrap();
+    assert!(world.take(place).0.contains(r#""id":99"#));
+}
+
+#[tokio::test]
 async fn a_stream_that_stalls_is_taken_away() {
     let mut world = World::new(1 << 20, 100, LONG);
     let place = world.state.listen(Duration::ZERO, None);
