@@ -1131,6 +1131,55 @@ async fn who_goes_before_the_answer_leaves_nothing() {
     assert_eq!(world.server.sessions(), 1);
 }
 
+/// Waits until the server has been handed a cancellation of `id`, which it will not answer.
+async fn cancel(world: &World, session: &mut HttpSession, head: &str, id: impl std::fmt::Display) {
+    let message =
+        format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#);
+    let mut client = Client::connect(world.addr).await;
+    assert_eq!(client.request(post(head, &message)).await.0.status, 202);
+    assert_eq!(next(session).await, message);
+}
+
+#[tokio::test]
+async fn what_is_cancelled_is_waited_for_no_longer() {
+    let mut world = world(HttpServerConfig::builder().max_in_flight(3)).await;
+    let (mut session, id) = open(&mut world, "2025-11-25").await;
+    // Nothing came yet: the answer is a stream of nothing, to which nobody is told to come back.
+    let mut client = Client::connect(world.addr).await;
+    client.send(post(&id, &request("\"\\u00fc\"", "slow"))).await;
+    next(&mut session).await;
+    cancel(&world, &mut session, &id, "2").await;
+    cancel(&world, &mut session, &id, "\"ü\"").await;
+    assert!(client.head().await.unwrap().is_stream());
+    assert_eq!(Events::new(&mut client).next().await, None);
+    // What came is still told, as what it is.
+    client.send(post(&id, &call(1))).await;
+    next(&mut session).await;
+    say(&mut session, &progress(1, 1)).await;
+    cancel(&world, &mut session, &id, 1).await;
+    assert!(client.head().await.unwrap().is_stream());
+    let mut events = Events::new(&mut client);
+    assert_eq!(events.data().await.unwrap(), progress(1, 1));
+    assert_eq!(events.next().await, None);
+    // Clients that have gone do not count either.
+    for n in 10..14 {
+        let mut gone = Client::connect(world.addr).await;
+        gone.send(post(&id, &call(n))).await;
+        next(&mut session).await;
+        say(&mut session, &progress(n, 1)).await;
+        assert!(gone.head().await.unwrap().is_stream());
+        drop(gone);
+        cancel(&world, &mut session, &id, n).await;
+    }
+    // A late answer is dropped, and the id is free.
+    say(&mut session, &answer(1, "\"late\"")).await;
+    client.send(post(&id, &request(1, "ping"))).await;
+    next(&mut session).await;
+    say(&mut session, &answer(1, "{}")).await;
+    let head = client.head().await.unwrap();
+    assert_eq!(client.body(&head).await, answer(1, "{}").as_bytes());
+}
+
 #[tokio::test]
 async fn the_end_of_a_server_answers_everyone() {
     let mut world = plain().await;

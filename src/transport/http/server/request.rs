@@ -513,6 +513,10 @@ fn asked(body: &Bytes, envelope: &Envelope<'_>, batches: bool) -> Result<Asked, 
             if let Ok(Some(token)) = envelope.progress_token() {
                 asked.tokens.push(keep(token));
             }
+        } else if envelope.method().is_some_and(|method| method.is("notifications/cancelled"))
+            && let Ok(Some(id)) = envelope.request_id()
+        {
+            asked.cancels.push(keep(id));
         }
     };
     if envelope.kind() != Kind::Batch {

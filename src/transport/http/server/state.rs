@@ -44,6 +44,8 @@ pub(super) type Parts = SmallVec<[Bytes; 1]>;
 pub(super) struct Asked {
     pub(super) ids: Parts,
     pub(super) tokens: Parts,
+    /// Ids of requests that it takes back.
+    pub(super) cancels: Parts,
     /// Whether it is `initialize`.
     pub(super) initialize: bool,
     /// Whether even a single answer is to come as an event.
@@ -153,6 +155,9 @@ impl State {
         self.active = Instant::now();
         self.inbox_bytes += size;
         self.inbox.push_back(body);
+        for id in std::mem::take(&mut asked.cancels) {
+            self.cancel(&id);
+        }
         if asked.initialize {
             self.initialize = asked.ids.first().cloned();
         }

@@ -55,7 +55,7 @@ impl State {
         let Some(stream) = at.and_then(|at| self.streams.get_mut(at)) else {
             return Poll::Ready(Answer::Events);
         };
-        if stream.log.is_empty() {
+        if stream.log.is_empty() && !stream.is_finished() {
             register(&mut stream.waker, cx);
             return Poll::Pending;
         }
@@ -81,7 +81,8 @@ impl State {
             && stream.holder == holder
         {
             stream.streaming = true;
-            if primed {
+            // To a stream that is over already nobody has to come back.
+            if primed && !(stream.is_finished() && stream.log.is_empty()) {
                 stream.preamble = Some(stream.priming(retry));
             }
         }

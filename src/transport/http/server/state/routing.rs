@@ -77,6 +77,23 @@ impl State {
         by(|one, other| one == other).or_else(|| by(is_same_text))
     }
 
+    /// The client wants no answer to `id` any more, and a server is to send none: the stream waits for it no longer.
+    pub(super) fn cancel(&mut self, id: &[u8]) {
+        if self.kind != SessionKind::Session || self.initialize.is_some() {
+            return;
+        }
+        let Some(at) = self.answers(id) else { return };
+        let Some(stream) = self.streams.get_mut(at) else { return };
+        // What is on it is no answer.
+        stream.always = true;
+        if let Some(waker) = stream.wake() {
+            waker.wake();
+        }
+        if stream.is_spent() {
+            self.streams.remove(at);
+        }
+    }
+
     /// The stream for what belongs to no request: the newest POST that is under way; `None` for what a GET opens.
     pub(super) fn newest(&self) -> Option<usize> {
         let open = |stream: &Stream| !stream.is_finished();
