@@ -28,7 +28,12 @@ fn is_message(value: &Value) -> bool {
             let is_call =
                 members.get("method").is_some_and(Value::is_string) && !has("result") && !has("error");
             let is_answer = !has("method") && has("result") != has("error") && (has("error") || has("id"));
-            members.get("jsonrpc") == Some(&"2.0".into()) && id_is_fine && (is_call || is_answer)
+            let params_are_fine =
+                members.get("params").is_none_or(|params| params.is_object() || params.is_array());
+            let error_is_fine = members.get("error").is_none_or(Value::is_object);
+            members.get("jsonrpc") == Some(&"2.0".into())
+                && id_is_fine
+                && ((is_call && params_are_fine) || (is_answer && error_is_fine))
         }
         _ => false,
     }

@@ -34,8 +34,9 @@ pub struct StreamingConfig {
     /// Room that a read is given at least, in bytes. Default: 8 KiB.
     pub read_buffer_size: usize,
     /// Whether a message has to be JSON to its last byte, have the shape of JSON-RPC 2.0 (`"jsonrpc":"2.0"`, never result
-    /// with error, an id that is a string, an integer or null, no empty batch) and no name twice in any object. Default:
-    /// true. Without, only structure is looked at, and what is no JSON-RPC comes out as of type "other".
+    /// with error, an id that is a string, an integer or null, params that are an object or an array, an error that is an
+    /// object, no empty batch) and no name twice in any object. Default: true. Without, only structure is looked at, and
+    /// what is no JSON-RPC comes out as of type "other".
     pub strict_validation: bool,
 }
 
@@ -149,6 +150,18 @@ impl From<Fault> for StreamingError {
     }
 }
 
+/// Whether it is a single message whose parts are what JSON-RPC 2.0 has them be (§4.2, §5.1).
+fn is_message(envelope: &Envelope<'_>) -> bool {
+    match envelope.kind() {
+        Kind::Request | Kind::Notification => {
+            envelope.params().is_none_or(|params| matches!(params, [b'{' | b'[', ..]))
+        }
+        Kind::Response => true,
+        Kind::Error => matches!(envelope.error(), Some([b'{', ..])),
+        Kind::Batch | Kind::Other => false,
+    }
+}
+
 /// Looks at whole messages.
 #[derive(Debug)]
 struct Check {
@@ -177,15 +190,12 @@ impl Check {
             return Err(StreamingError::DuplicateKey { at });
         }
         let is_shaped = match envelope.kind() {
-            Kind::Other => false,
             Kind::Batch => {
                 let mut elements = envelope.elements().peekable();
                 elements.peek().is_some()
-                    && elements.all(|element| {
-                        element.is_ok_and(|element| !matches!(element.kind(), Kind::Other | Kind::Batch))
-                    })
+                    && elements.all(|element| element.is_ok_and(|element| is_message(&element)))
             }
-            _ => true,
+            _ => is_message(&envelope),
         };
         if is_shaped { Ok(envelope) } else { Err(StreamingError::NotJsonRpc) }
     }
