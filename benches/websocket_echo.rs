@@ -3,8 +3,9 @@
 //!
 //! `cargo bench -p framewire-websocket-rivals --bench websocket_echo`. Each server is this program again, a process with
 //! one task that serves one connection from after the opening handshake on; its CPU time is read from the kernel. All
-//! servers take turns, and a ratio is the median of the ratios of the turns. Ours is the plain loop of `receive` and
-//! `send`; the rivals answer as well as they can in one task: they queue, and flush once no further message is there.
+//! servers take turns, and a ratio is the median of the ratios of the turns. Ours is the plain loop of receiving and
+//! sending, once with messages that are lent and once with owned ones; the rivals answer as well as they can in one task: they
+//! queue, and flush once no further message is there.
 //!
 //! uWebSockets, which is C++, takes part when `UWEBSOCKETS` names its echo: see `websocket-rivals/uwebsockets/build`.
 //!
@@ -44,9 +45,10 @@ const TURN: Duration = Duration::from_millis(120);
 const TURNS: usize = 15;
 const SIZES: [(&str, usize); 4] =
     [("64 B", 64), ("1 KiB", 1 << 10), ("16 KiB", 16 << 10), ("1 MiB", 1 << 20)];
-const SERVERS: [&str; 7] = [
+const SERVERS: [&str; 8] = [
     "bytes",
     "framewire",
+    "framewire, owned",
     "tungstenite",
     "fastwebsockets + BufWriter",
     "tokio-websockets",
@@ -77,6 +79,17 @@ async fn ours(stream: TcpStream, codec: WebSocket) {
     while let Ok((kind, message)) = receiver.receive_with_kind().await {
         sender.encoder_mut().set_kind(kind);
         if sender.send(message).await.is_err() {
+            break;
+        }
+    }
+}
+
+/// As [`ours`], with messages that are owned, whose bytes go out from where they lie.
+async fn ours_owned(stream: TcpStream) {
+    let (reader, writer) = stream.into_split();
+    let mut link = Link::pair(WebSocket::server(), reader, writer);
+    while let Ok(message) = link.receive().await {
+        if link.send_frame(message).await.is_err() {
             break;
         }
     }
@@ -139,6 +152,7 @@ async fn serve(kind: &str, stream: TcpStream) {
     match kind {
         "bytes" => bytes(stream).await,
         "framewire" => ours(stream, WebSocket::server()).await,
+        "framewire, owned" => ours_owned(stream).await,
         "framewire, deflate" => ours(stream, WebSocket::server().deflate(DeflateParams::default())).await,
         "yawc, deflate" => {
             let options = yawc::Options::default()

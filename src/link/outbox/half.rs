@@ -184,11 +184,15 @@ impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
     }
 
     /// See [`Outbox::enqueue_frame`].
+    #[inline]
     pub(in crate::link) fn enqueue_frame<E: Encode>(
         &mut self,
         encoder: &mut E,
         frame: &Frame,
     ) -> Result<Enqueued> {
+        if self.join_batch(encoder, frame) {
+            return Ok(Enqueued::Done);
+        }
         self.hand_over();
         self.outbox.enqueue_frame(encoder, frame, Leave::ByItself)
     }
