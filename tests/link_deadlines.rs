@@ -97,6 +97,27 @@ async fn an_idle_peer_is_told_of_just_after_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_deadline_beyond_all_clocks_never_passes() {
+    let never = LinkConfig::default().idle(Duration::MAX).frame(Duration::MAX).write(Duration::MAX);
+    let (mut link, mut far_reader, mut far) = link::<Lines>(never.close(Some(Duration::MAX)));
+    let day = 24 * 3600 * SECOND;
+    assert!(timeout(day, link.receive()).await.is_err());
+    far.write_all(b"hel").await.unwrap();
+    assert!(timeout(day, link.receive()).await.is_err());
+    far.write_all(b"lo\n").await.unwrap();
+    assert_eq!(link.receive().await.unwrap(), "hello");
+    let large = vec![b'x'; 100];
+    for _ in 0..1000 {
+        link.feed(&large).await.unwrap();
+    }
+    assert!(timeout(day, link.close()).await.is_err());
+    let mut read = Vec::new();
+    let (closed, count) = tokio::join!(link.close(), far_reader.read_to_end(&mut read));
+    closed.unwrap();
+    assert_eq!(count.unwrap(), 101_000);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_idle_deadline_counts_on_while_calls_are_dropped() {
     let (mut link, _far_reader, _far) = link::<Lines>(LinkConfig::default().idle(10 * SECOND));
     for _ in 0..9 {

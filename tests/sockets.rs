@@ -144,6 +144,10 @@ async fn tcp_connect_gives_up_in_time() {
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     // The system would go on for minutes.
     assert!(start.elapsed() < Duration::from_secs(30));
+    // More time than there is.
+    let open = tcp::Listener::bind("127.0.0.1:0").await.unwrap();
+    let options = TcpOptions::default().connect_timeout(Duration::MAX);
+    tcp::connect(open.local_addr().unwrap(), &options).await.unwrap();
 }
 
 #[tokio::test]

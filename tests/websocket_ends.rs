@@ -475,6 +475,12 @@ async fn a_silent_peer_is_pinged_and_given_up_after_two_unanswered() {
             assert_eq!(bytes[2 * size..], [0x88, 2, 0x03, 0xf0]);
         }
     }
+    // Beyond all clocks there is no ping.
+    let (writer, log) = ScriptedWriter::new([]);
+    let codec = WebSocket::server().keep_alive(Some(Duration::MAX));
+    let mut link = Link::pair(codec, silent(), writer);
+    assert!(timeout(Duration::from_secs(86_400), link.receive()).await.is_err());
+    assert!(log.bytes().is_empty());
 }
 
 /// Whatever the peer says is an answer, and it is asked again 30 s later.

@@ -219,7 +219,7 @@ pub async fn connect_host(host: &str, port: u16, options: &TcpOptions) -> io::Re
 }
 
 async fn reach(addr: impl ToSocketAddrs, options: &TcpOptions) -> io::Result<TcpStream> {
-    let deadline = Instant::now() + options.connect_timeout;
+    let deadline = Instant::now().checked_add(options.connect_timeout);
     let late = || {
         let text = format!("no connection within {:?}", options.connect_timeout);
         io::Error::new(io::ErrorKind::TimedOut, text)
@@ -231,7 +231,8 @@ async fn reach(addr: impl ToSocketAddrs, options: &TcpOptions) -> io::Result<Tcp
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name resolves to no address");
     for (tried, addr) in addrs.iter().enumerate() {
         let left = u32::try_from(addrs.len() - tried).unwrap_or(u32::MAX);
-        let share = deadline.saturating_duration_since(Instant::now()) / left;
+        let rest = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+        let share = deadline.map_or(options.connect_timeout, rest) / left;
         match timeout(share, options.connect(*addr)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => failure = io::Error::new(error.kind(), format!("connect to {addr}: {error}")),

@@ -41,15 +41,19 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
             timers.frame_since = None;
             settings.idle.map(|after| (Deadline::Idle, after, &mut timers.idle_since))
         };
-        let limit = limit
-            .map(|(deadline, after, since)| (deadline, after, *since.get_or_insert_with(&mut now) + after));
+        // What ends beyond all clocks never does.
+        let limit = limit.and_then(|(deadline, after, since)| {
+            let at = since.get_or_insert_with(&mut now).checked_add(after)?;
+            Some((deadline, after, at))
+        });
         // Outside a runtime there is no clock to ping by.
         let clock = timers.sleep.is_some() || tokio::runtime::Handle::try_current().is_ok();
         let silence = timers.silence.filter(|_| clock && listening);
         if !listening {
             timers.silent_since = None;
         }
-        let silence = silence.map(|after| *timers.silent_since.get_or_insert_with(&mut now) + after);
+        let silence =
+            silence.and_then(|after| timers.silent_since.get_or_insert_with(&mut now).checked_add(after));
         let Some(until) = limit.map(|(.., until)| until).into_iter().chain(silence).min() else {
             return Poll::Pending;
         };
