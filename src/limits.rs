@@ -95,6 +95,12 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an opening handshake (WebSocket, TLS) may take, from the connection on.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Largest head of a WebSocket handshake, in bytes: browsers with cookies stay below, proxies allow 8 to 16 KiB.
+pub const HANDSHAKE_MAX_HEAD: usize = 16 * 1024;
+
+/// Most headers of a WebSocket handshake: browsers send some fifteen.
+pub const HANDSHAKE_MAX_HEADERS: usize = 64;
+
 /// How long a TCP or Unix connect may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -6,10 +6,13 @@ use super::{
     HandshakeError, accept_key,
     extensions::{self, DeflateParams},
     field::{self, Fields},
-    head::{HeadEnd, MAX_HEAD, MAX_HEADERS},
+    head::HeadEnd,
     server::usable,
 };
-use crate::codec::websocket::key;
+use crate::{
+    codec::websocket::key,
+    limits::{HANDSHAKE_MAX_HEAD, HANDSHAKE_MAX_HEADERS},
+};
 
 /// Bytes of the body of a refusal that are kept.
 const MAX_EXCERPT: usize = 1024;
@@ -48,7 +51,7 @@ impl Request {
             protocols: Vec::new(),
             headers: Vec::new(),
             deflate: None,
-            max_head: MAX_HEAD,
+            max_head: HANDSHAKE_MAX_HEAD,
         })
     }
 
@@ -101,7 +104,7 @@ impl Request {
         self
     }
 
-    /// Sets the largest head of the answer, in bytes. Default: 16 KiB.
+    /// Sets the largest head of the answer, in bytes. Default: [`HANDSHAKE_MAX_HEAD`].
     #[must_use]
     pub fn max_head(mut self, bytes: usize) -> Self {
         self.max_head = bytes;
@@ -187,12 +190,12 @@ impl Client {
     pub fn decode(&mut self, src: &[u8]) -> Result<Option<Connected>, HandshakeError> {
         let Some(consumed) = self.end.find(src, self.max_head)? else { return Ok(None) };
         let (head, rest) = src.split_at_checked(consumed).unwrap_or_default();
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut headers = [httparse::EMPTY_HEADER; HANDSHAKE_MAX_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
         match response.parse(head) {
             Ok(httparse::Status::Complete(len)) if len == consumed => {}
             Err(httparse::Error::TooManyHeaders) => {
-                return Err(HandshakeError::TooManyHeaders { limit: MAX_HEADERS });
+                return Err(HandshakeError::TooManyHeaders { limit: HANDSHAKE_MAX_HEADERS });
             }
             Ok(_) | Err(_) => return Err(HandshakeError::bad("malformed HTTP response", "RFC 9112 §4")),
         }

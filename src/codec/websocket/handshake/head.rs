@@ -2,12 +2,6 @@
 
 use super::HandshakeError;
 
-/// The most bytes of a handshake's head by default.
-pub(super) const MAX_HEAD: usize = 16 * 1024;
-
-/// The most headers of a handshake.
-pub(super) const MAX_HEADERS: usize = 64;
-
 /// How far the end of a head has been looked for.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct HeadEnd {

@@ -8,9 +8,9 @@ use super::{
     HandshakeError, accept_key,
     extensions::{self, DeflateParams},
     field::{self, Fields},
-    head::{HeadEnd, MAX_HEAD, MAX_HEADERS},
+    head::HeadEnd,
 };
-use crate::limits::HANDSHAKE_TIMEOUT;
+use crate::limits::{HANDSHAKE_MAX_HEAD, HANDSHAKE_MAX_HEADERS, HANDSHAKE_TIMEOUT};
 
 /// What a client asks for, before it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub struct ServerConfig {
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
-            max_head: MAX_HEAD,
+            max_head: HANDSHAKE_MAX_HEAD,
             protocols: Vec::new(),
             headers: Vec::new(),
             deflate: None,
@@ -98,7 +98,7 @@ impl ServerConfig {
         self.timeout
     }
 
-    /// Sets the largest head, in bytes.
+    /// Sets the largest head, in bytes. Default: [`HANDSHAKE_MAX_HEAD`].
     #[must_use]
     pub fn max_head(mut self, bytes: usize) -> Self {
         self.max_head = bytes;
@@ -204,12 +204,12 @@ impl Server {
     pub fn decode(&mut self, src: &[u8]) -> Result<Option<Accepted>, HandshakeError> {
         let Some(consumed) = self.end.find(src, self.config.max_head)? else { return Ok(None) };
         let head = src.get(..consumed).unwrap_or_default();
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut headers = [httparse::EMPTY_HEADER; HANDSHAKE_MAX_HEADERS];
         let mut request = httparse::Request::new(&mut headers);
         match request.parse(head) {
             Ok(httparse::Status::Complete(len)) if len == consumed => {}
             Err(httparse::Error::TooManyHeaders) => {
-                return Err(HandshakeError::TooManyHeaders { limit: MAX_HEADERS });
+                return Err(HandshakeError::TooManyHeaders { limit: HANDSHAKE_MAX_HEADERS });
             }
             Ok(_) | Err(_) => return Err(HandshakeError::bad("malformed HTTP request", "RFC 9112 §3")),
         }
