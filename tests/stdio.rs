@@ -13,7 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use framewire::io::stdio::{self, Stdin, Stdout};
+use framewire::{
+    buffer::BufferConfig,
+    io::stdio::{self, Stdin, Stdout},
+    transport::{STDIO_MAX_MESSAGE_SIZE, StdioTransport, Transport, TransportError, ZeroCopyTransport},
+};
 use rustix::fs::{OFlags, fcntl_getfl};
 use tokio::io::{AsyncReadExt, AsyncWrite as _, AsyncWriteExt};
 
@@ -25,6 +29,9 @@ fn child_role() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
+        if role.starts_with("airs") {
+            return airs(&role).await;
+        }
         let (mut input, mut output) = stdio::open().unwrap();
         match role.as_str() {
             "echo" => {
@@ -78,6 +85,69 @@ fn child_role() {
     });
     drop(runtime);
     std::process::exit(42);
+}
+
+/// The transport by AIRS's names, on lines of eight and nine bytes.
+async fn airs(role: &str) {
+    let mut transport = match role {
+        "airs-plain" => {
+            let refused = StdioTransport::with_max_message_size(0).await;
+            let reason = "max_message_size must be greater than 0";
+            assert!(matches!(refused, Err(TransportError::Format { message }) if message == reason));
+            let transport = StdioTransport::new().await.unwrap();
+            assert_eq!((transport.max_message_size(), STDIO_MAX_MESSAGE_SIZE), (1 << 20, 1 << 20));
+            assert!(
+                matches!(StdioTransport::new().await, Err(TransportError::Io(error)) if error.kind() == ErrorKind::ResourceBusy)
+            );
+            transport
+        }
+        "airs-limit" => StdioTransport::with_max_message_size(8).await.unwrap(),
+        _ => {
+            let config = BufferConfig { max_message_size: 8, pool_size: 2, ..Default::default() };
+            StdioTransport::with_buffer_config(config).await.unwrap()
+        }
+    };
+    assert!(!transport.is_closed().await);
+    assert_eq!(transport.receive().await.unwrap(), b"of eight");
+    let long = Transport::receive(&mut transport).await;
+    if role == "airs-plain" {
+        assert_eq!(long.unwrap(), b"nine here");
+        transport.send(&[b'x'; 1 << 20]).await.unwrap();
+        let over = Transport::send(&mut transport, &[b'x'; (1 << 20) + 1]).await.unwrap_err();
+        assert_eq!(over.to_string(), "buffer overflow: Message size 1048577 exceeds limit 1048576");
+    } else {
+        assert_eq!(transport.max_message_size(), 8);
+        assert!(matches!(long, Err(TransportError::MessageTooLarge { size: 9, max_size: 8 })), "{long:?}");
+        let over = Transport::send(&mut transport, b"nine more").await.unwrap_err();
+        assert_eq!(over.to_string(), "buffer overflow: Message size 9 exceeds limit 8");
+    }
+    assert_eq!(transport.has_advanced_buffer_management(), role == "airs-pool");
+    assert_eq!(
+        transport.buffer_metrics().map(|metrics| metrics.acquired() > 0),
+        (role == "airs-pool").then_some(true)
+    );
+    assert!(matches!(Transport::send(&mut transport, b"a\nb").await, Err(TransportError::Format { .. })));
+    transport.send_bytes(b"the last\n").await.unwrap();
+    assert!(matches!(Transport::receive(&mut transport).await, Err(TransportError::Closed)));
+    assert!(transport.is_closed().await);
+    Transport::close(&mut transport).await.unwrap();
+    Transport::close(&mut transport).await.unwrap();
+    assert!(matches!(Transport::send(&mut transport, b"late").await, Err(TransportError::Closed)));
+}
+
+#[test]
+fn d31_the_transport_keeps_its_limit_under_each_of_its_names() {
+    for role in ["airs-plain", "airs-limit", "airs-pool"] {
+        let (input, mut to) = std::io::pipe().unwrap();
+        let (mut from, output) = std::io::pipe().unwrap();
+        let mut child = start(role, input, output);
+        to.write_all(b"of eight\nnine here\n").unwrap();
+        drop(to);
+        let mut heard = Vec::new();
+        from.read_to_end(&mut heard).unwrap();
+        assert!(heard.ends_with(b"the last\n"), "{role}: {:?}", String::from_utf8_lossy(&heard));
+        assert_eq!(wait(&mut child).code(), Some(42), "{role}");
+    }
 }
 
 fn start(role: &str, input: impl Into<Stdio>, output: impl Into<Stdio>) -> Child {
