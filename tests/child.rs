@@ -72,7 +72,7 @@ async fn d41_dropping_both_halves_kills_the_child_and_its_group_without_a_zombie
 }
 
 #[test]
-fn dropped_without_a_runtime() {
+fn d56_dropped_without_a_runtime() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let halves = runtime.block_on(async { start("sleep 1000") });
     drop(runtime);

@@ -76,7 +76,7 @@ fn d26_a_line_is_held_against_the_limit_while_it_comes() {
 
 /// Invalid UTF-8 was an I/O error; a line with it ended the reader.
 #[test]
-fn d26_d41_a_line_that_is_not_utf8_is_one_bad_line() {
+fn d26_d36_d41_a_line_that_is_not_utf8_is_one_bad_line() {
     let bytes = b"a\n\xff\xfe\nb\n";
     let fault = Outcome::Fault(Fault::InvalidUtf8 { size: 2, valid_up_to: 0 });
     let checked = run(&mut Newline::new().check_utf8(true).split().0, [&bytes[..]]).outcomes;
@@ -233,7 +233,7 @@ mod link {
 
     /// Between a header and its body, within a line, before the end: a cancelled receive lost what it had read.
     #[tokio::test]
-    async fn d1_d15_d26_d54_a_receive_dropped_at_any_byte_loses_nothing() {
+    async fn d1_d15_d26_d45_d54_a_receive_dropped_at_any_byte_loses_nothing() {
         let two = [b"{\"a\":1}".to_vec(), b"{\"b\":2}".to_vec()];
         let unwrap = |results: Vec<Result<Vec<u8>, Error>>| -> Vec<_> {
             results.into_iter().map(Result::unwrap).collect()
@@ -290,7 +290,7 @@ mod link {
 
     /// Two writes and a flush for each frame.
     #[tokio::test]
-    async fn d15_d26_d46_a_batch_of_frames_is_one_write() {
+    async fn d15_d26_d46_d57_a_batch_of_frames_is_one_write() {
         struct Whatever;
         impl AsyncWrite for Whatever {
             fn poll_write(
