@@ -120,7 +120,9 @@ async fn examine(
     opened: &mut Opened,
     connect: Duration,
 ) -> Result<Found, Failure> {
-    let no_answer = |trouble: Trouble| Failure::Connect(format!("{endpoint}: {}", trouble.text));
+    let name = endpoint.to_string();
+    let no_answer =
+        |trouble: Trouble| Failure::Connect(format!("{}: {}", name.trim_end_matches(':'), trouble.text));
     let mut asked = Asked { link: &mut opened.link, timeout: arguments.timeout, id: 0, meta: Value::Null };
     let start = Instant::now();
     let who = json!({ "name": "framewire-probe", "version": env!("CARGO_PKG_VERSION") });

@@ -50,6 +50,7 @@ fn probe_says_when_there_is_no_proper_answer() {
     for (arguments, text) in [
         (&["probe", "exec:", "--", "true"][..], "no answer to initialize"),
         (&["probe", "--timeout", "300ms", "exec:sleep 60"], "within 300ms"),
+        (&["probe", "--timeout", "300ms", "echo:"], " echo: no answer to initialize within 300ms"),
         (&["probe", "--timeout", "1s", "exec:cat"], "within 1s"),
         (
             &[
