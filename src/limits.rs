@@ -79,7 +79,8 @@ pub const GATHER_LIMIT: usize = 32 * 1024;
 /// Size of the blocks that small outgoing frames are gathered in, in bytes.
 pub const WRITE_BLOCK_SIZE: usize = 16 * 1024;
 
-/// Bytes queued for writing above which sending waits and reading pauses: 256 KiB, four socket buffers' worth.
+/// Bytes queued for writing above which sending waits and, where asked for, reading pauses: 256 KiB, four socket buffers'
+/// worth.
 pub const WRITE_HIGH_WATER: usize = 256 * 1024;
 
 /// Hard cap on the bytes of a buffer manager, lent and pooled together: 256 MiB, so that 64 messages of 1 MiB can be
