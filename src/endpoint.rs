@@ -246,6 +246,13 @@ impl Endpoint {
                     {
                         tls.option(name, value, &mut seen)?
                     }
+                    Address::WebSocket(..) | Address::Http(..) | Address::Demo | Address::Echo => {
+                        return Err(EndpointError::UnknownOption {
+                            hint: did_you_mean(nearest(name, &["max-message-size"])),
+                            option: shown(name),
+                            known: "max-message-size",
+                        });
+                    }
                     _ => {
                         return Err(EndpointError::UnknownOption {
                             hint: did_you_mean(nearest(name, &["framing", "max-message-size"])),
