@@ -72,8 +72,9 @@ pub enum Noise {
 /// When one side ends, what it sent before is delivered and then the other side's input is closed; the way back stays
 /// open until it ends by itself or is silent for too long. A client that was cut off ([`End::Reset`](crate::error::End::Reset))
 /// is not waited for. A backend whose both directions end at once (WebSocket) is told
-/// only once it has been silent for [`parting`](Self::parting), so that answers under way still come. The same holds for a side that can be sent no more, though it
-/// may still send. One that does not read for longer than its link's write deadline ends the bridge.
+/// only once it has been silent for [`parting`](Self::parting), so that answers under way still come. The same holds for a
+/// side that can be sent no more, though it may still send; once an answer to it is lost, silent or not. One that does not
+/// read for longer than its link's write deadline ends the bridge.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Bridge {
@@ -199,7 +200,9 @@ impl Bridge {
             if out.is_cut() {
                 return Poll::Ready(());
             }
-            ready!(poll_silence(&mut sleep, patience, left.progress(), cx));
+            // Answers that are lost are no reason to let a client ask on.
+            let progress = if back.loses() { 0 } else { left.progress() };
+            ready!(poll_silence(&mut sleep, patience, progress, cx));
             gave_up = true;
             Poll::Ready(())
         })

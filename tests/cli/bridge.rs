@@ -1,11 +1,12 @@
 use std::{
     io::{BufRead, Read, Write},
     net::{TcpListener, TcpStream},
+    process::Stdio,
     thread,
     time::{Duration, Instant},
 };
 
-use crate::harness::{Bridge, Client, eventually, run, wait};
+use crate::harness::{Bridge, Client, LIMIT, eventually, framewire, run, wait};
 
 const ECHO: &[&str] = &["--listen", "tcp://127.0.0.1:0", "--connect", "echo:"];
 const DEMO: &[&str] = &["--listen", "tcp://127.0.0.1:0", "--connect", "demo:"];
@@ -369,6 +370,26 @@ fn stdio_serves_once_and_ends_with_its_input() {
     assert_eq!(stdout.iter().filter(|byte| **byte == b'\n').count(), 1);
     let answer: serde_json::Value = serde_json::from_slice(&stdout).unwrap();
     assert_eq!(answer["id"], 1);
+}
+
+/// As `yes | framewire bridge … | head -n 1`: who takes no answers any more may not ask for ever.
+#[test]
+fn stdio_ends_when_its_output_is_closed_however_much_comes_in() {
+    let mut child = framewire(&["bridge", "--listen", "stdio:", "--", "cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let asking = thread::spawn(move || while input.write_all(b"a line\n").is_ok() {});
+    let mut first = [0; 7];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    let status = wait(&mut child, LIMIT);
+    let _ = child.kill();
+    asking.join().unwrap();
+    assert_eq!(&first, b"a line\n");
+    assert!(status.is_some(), "it goes on");
 }
 
 #[test]

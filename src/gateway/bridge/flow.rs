@@ -154,6 +154,11 @@ impl<'a, O: Observer + ?Sized> Flow<'a, O> {
         matches!(self.passed.received, Some(Error::Ended(End::Reset)))
     }
 
+    /// Whether something came that could not be sent on.
+    pub(super) fn loses(&self) -> bool {
+        self.passed.lost > 0
+    }
+
     /// Changes whenever something has moved.
     pub(super) fn progress(&self) -> u64 {
         self.progress
