@@ -216,6 +216,17 @@ fn a_child_that_dies_is_told_of_at_once_and_started_again() {
 }
 
 #[test]
+fn a_server_that_ends_because_it_is_asked_to_is_no_news() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = server(directory.path());
+    let mut bridge = Bridge::start(1, &["--listen", "http://127.0.0.1:0/mcp", "--connect", &server]);
+    Session::open(http_port(&bridge));
+    bridge.signal("TERM");
+    bridge.log_line("\"message\":\"closed\"");
+    assert!(bridge.logged.iter().all(|line| !line.contains("WARN")), "{:#?}", bridge.logged);
+}
+
+#[test]
 fn an_answer_that_is_too_large_is_told_of() {
     for shared in [false, true] {
         let directory = tempfile::tempdir().unwrap();

@@ -70,7 +70,7 @@ pub enum SupervisorEvent<'a> {
         /// Why.
         error: &'a io::Error,
     },
-    /// It ended, or its connection did.
+    /// It ended, or its connection did, by itself: not when it had nothing more to do and its input was closed.
     Ended {
         /// Number of the connection.
         number: u64,

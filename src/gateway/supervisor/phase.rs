@@ -292,10 +292,13 @@ impl Supervisor {
 
     /// The server has ended.
     fn end(&mut self, error: &Error) {
-        self.tracker.status.add(Count::Ended);
         let in_flight = self.tracker.in_flight();
-        let event = SupervisorEvent::Ended { number: self.number, error, in_flight };
-        self.tracker.observer.event(&event);
+        // That it ends when its input does, with nothing left to do, is no news.
+        if !(self.finishing && in_flight == 0 && error.is_clean_end()) {
+            self.tracker.status.add(Count::Ended);
+            let event = SupervisorEvent::Ended { number: self.number, error, in_flight };
+            self.tracker.observer.event(&event);
+        }
         self.tracker.fail_all(if self.finishing { ENDED } else { RESTARTING });
         (self.cut, self.replayed) = (None, None);
         self.restoring.clear();
