@@ -4,11 +4,8 @@
 //! A client on a byte stream that has a backend to itself needs none of it: its bytes pass as they are.
 
 use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
 };
 
 use clap::Args;
@@ -88,6 +85,7 @@ impl Gateway {
         supervisor.backoff_min = sharing.restart_min;
         supervisor.backoff_max = sharing.restart_max.max(sharing.restart_min);
         supervisor.max_in_flight = sharing.max_in_flight;
+        let lasts = supervisor.backoff_max;
         let mut config = HubConfig::default();
         config.max_clients = clients;
         config.max_in_flight = sharing.max_in_flight;
@@ -98,7 +96,7 @@ impl Gateway {
             restart: sharing.restart,
             config,
             eras: EraCache::new(),
-            told: Arc::new(Told { ready: AtomicBool::new(true) }),
+            told: Arc::new(Told { failed: Mutex::new(None), lasts }),
             hub: OnceLock::new(),
         }
     }
@@ -108,11 +106,11 @@ impl Gateway {
         self.restart || self.shared.is_some()
     }
 
-    /// Whether a server is there, as far as is known: the last that was opened came up.
+    /// Whether a server is there, as far as is known: the last that was opened came up, or failed to some time ago.
     pub(crate) fn is_ready(&self) -> bool {
         match self.hub.get() {
             Some(hub) if self.shared.is_some() => hub.status().is_ready(),
-            _ => self.told.ready.load(Relaxed),
+            _ => self.told.is_ready(),
         }
     }
 
@@ -160,21 +158,38 @@ fn behind(transport: impl PollTransport + 'static) -> Opened {
 
 /// Logs what happens to servers.
 struct Told {
-    ready: AtomicBool,
+    /// When one last failed to come up, until one does.
+    failed: Mutex<Option<Instant>>,
+    /// How long that says something of the next one: where probes keep clients away, none would ever be opened.
+    lasts: Duration,
+}
+
+impl Told {
+    fn set_ready(&self, ready: bool) {
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = (!ready).then(Instant::now);
+    }
+
+    fn is_ready(&self) -> bool {
+        let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.is_none_or(|at| at.elapsed() >= self.lasts)
+    }
 }
 
 impl SupervisorObserver for Told {
     fn event(&self, event: &SupervisorEvent<'_>) {
         match event {
             SupervisorEvent::Opened { number } => {
-                self.ready.store(true, Relaxed);
+                self.set_ready(true);
                 debug!(backend = number, "opened");
             }
             SupervisorEvent::OpenFailed { number, error } => {
-                self.ready.store(false, Relaxed);
+                self.set_ready(false);
                 warn!(backend = number, "cannot be opened: {error}");
             }
-            SupervisorEvent::Ended { number, error, in_flight } => {
+            SupervisorEvent::Ended { number, error, in_flight, answered } => {
+                if !answered {
+                    self.set_ready(false);
+                }
                 warn!(backend = number, in_flight, "ended: {error}");
             }
             SupervisorEvent::Garbage { bytes: [], error } => warn!("the backend: {error}"),

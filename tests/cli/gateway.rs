@@ -216,6 +216,24 @@ fn a_child_that_dies_is_told_of_at_once_and_started_again() {
 }
 
 #[test]
+fn probes_are_told_of_a_server_that_does_not_come_up() {
+    for (shared, command) in [(false, "exit 1"), (true, "exit 1"), (false, "exec /no/such/file")] {
+        let mut arguments = vec!["--listen", "http://127.0.0.1:0/mcp"];
+        if shared {
+            arguments.push("--shared");
+        }
+        arguments.extend(["--", "sh", "-c", command]);
+        let bridge = Bridge::start(1, &arguments);
+        let port = http_port(&bridge);
+        let answer = request(port, "POST", "/mcp", "", HELLO);
+        assert_eq!(answer.message()["error"]["code"], json!(-32000), "{}", answer.body);
+        // Each time that it is tried again it may yet come up.
+        eventually("not ready", || request(port, "GET", "/readyz", "", "").status == 503);
+        assert_eq!(request(port, "GET", "/healthz", "", "").status, 200);
+    }
+}
+
+#[test]
 fn a_server_that_ends_because_it_is_asked_to_is_no_news() {
     let directory = tempfile::tempdir().unwrap();
     let server = server(directory.path());

@@ -78,6 +78,8 @@ pub enum SupervisorEvent<'a> {
         error: &'a Error,
         /// Requests that were under way: each is answered with an error.
         in_flight: usize,
+        /// Whether it had answered a request with a result.
+        answered: bool,
     },
     /// It is started again after a pause.
     Waiting {

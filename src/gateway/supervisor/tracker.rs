@@ -108,6 +108,11 @@ impl Tracker {
         self.calls.len()
     }
 
+    /// Whether a request was answered since the last call of [`take_answered`](Self::take_answered).
+    pub(super) fn has_answered(&self) -> bool {
+        self.answered
+    }
+
     /// Whether a request was answered since the last call.
     pub(super) fn take_answered(&mut self) -> bool {
         std::mem::take(&mut self.answered)
