@@ -1,6 +1,7 @@
 //! `framewire tap`: a bridge that shows what passes.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
@@ -25,8 +26,8 @@ use super::{
 
 /// Watch the messages between two endpoints
 ///
-/// A bridge that prints each message: when, on which connection, which way, how large, its kind, method and id, and its
-/// first bytes, escaped.
+/// A bridge that prints each message: when, on which connection, which way, how large, its kind, method and id, how long
+/// after its request an answer came, and its first bytes, escaped.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -77,14 +78,15 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(path) => Box::new(File::create(&path).map_err(|error| cannot(&path, error))?),
         None => Box::new(io::stderr()),
     };
-    let tap =
-        Tap { output: Mutex::new(BufWriter::new(output)), preview, json, record, start: Instant::now() };
+    let output = Mutex::new(BufWriter::new(output));
+    let tap = Tap { output, asked: Mutex::default(), preview, json, record, start: Instant::now() };
     bridge::start(ends, &limits, Some(tap))
 }
 
 /// Where what passes is shown.
 pub(crate) struct Tap {
     output: Mutex<BufWriter<Box<dyn Write + Send>>>,
+    asked: Mutex<Asked>,
     preview: usize,
     json: bool,
     record: Option<Recorder>,
@@ -100,7 +102,11 @@ impl Tap {
         // Read from outside: what is no message has no envelope and is shown as it is.
         let envelope = Envelope::peek(payload).ok();
         let text = log::preview(payload, self.preview);
-        self.line(connection, direction, Some(payload.len()), envelope.as_ref(), &text);
+        let took = envelope.as_ref().and_then(|envelope| {
+            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            asked.note(connection, direction, envelope)
+        });
+        self.line(connection, direction, Some(payload.len()), envelope.as_ref().map(|it| (it, took)), &text);
     }
 
     /// Shows what a backend wrote that is no message, and was left out.
@@ -119,7 +125,7 @@ impl Tap {
         connection: u64,
         direction: Direction,
         size: Option<usize>,
-        envelope: Option<&Envelope<'_>>,
+        envelope: Option<(&Envelope<'_>, Option<Duration>)>,
         text: &str,
     ) {
         let at = self.start.elapsed().as_secs_f64();
@@ -131,21 +137,25 @@ impl Tap {
             let mut line = serde_json::json!({
                 "seconds": (at * 1e6).round() / 1e6, "connection": connection, "way": way, "size": size, key: text,
             });
-            if let (Some(line), Some(envelope)) = (line.as_object_mut(), envelope) {
+            if let (Some(line), Some((envelope, took))) = (line.as_object_mut(), envelope) {
                 line.insert("kind".to_owned(), kind(envelope).into());
                 line.insert("id".to_owned(), id(envelope).into());
                 line.insert("method".to_owned(), method(envelope).into());
+                if let Some(took) = took {
+                    let tenths = (took.as_secs_f64() * 1e7).round();
+                    line.insert("latency_us".to_owned(), (tenths / 10.0).into());
+                }
             }
             writeln!(output, "{line}")
         } else {
             let arrow = if direction == Direction::ToBackend { "-->" } else { "<--" };
             let size = size.map_or("-".to_owned(), |size| size.to_string());
             let mut about = String::new();
-            if let Some(envelope) = envelope {
+            if let Some((envelope, took)) = envelope {
                 about.push_str(kind(envelope));
-                for part in
-                    [method(envelope), id(envelope).map(|id| format!("id={id}"))].into_iter().flatten()
-                {
+                let id = id(envelope).map(|id| format!("id={id}"));
+                let took = took.map(|took| format!("{:.3} ms", took.as_secs_f64() * 1e3));
+                for part in [method(envelope), id, took].into_iter().flatten() {
                     about.push(' ');
                     about.push_str(&part);
                 }
@@ -155,6 +165,56 @@ impl Tap {
         };
         let _ = output.flush();
     }
+}
+
+/// Requests whose answers are waited for; the oldest is forgotten for one more.
+const MAX_ASKED: usize = 1024;
+
+/// Bytes of an id that are remembered; the answer to a longer one is shown without the time that it took.
+const MAX_ID: usize = 256;
+
+/// When which request passed.
+#[derive(Default)]
+struct Asked(HashMap<(u64, bool, Vec<u8>), Instant>);
+
+impl Asked {
+    /// Remembers a request; of an answer, says how long it took. Of a batch, what took longest.
+    fn note(&mut self, connection: u64, direction: Direction, envelope: &Envelope<'_>) -> Option<Duration> {
+        let to_backend = direction == Direction::ToBackend;
+        match envelope.kind() {
+            Kind::Request => {
+                let key = (connection, to_backend, key(envelope.id())?);
+                if self.0.len() >= MAX_ASKED
+                    && let Some(oldest) = self.0.iter().min_by_key(|(_, at)| **at).map(|(key, _)| key.clone())
+                {
+                    self.0.remove(&oldest);
+                }
+                self.0.insert(key, Instant::now());
+                None
+            }
+            Kind::Response | Kind::Error => {
+                let key = (connection, !to_backend, key(envelope.id())?);
+                self.0.remove(&key).map(|at| at.elapsed())
+            }
+            Kind::Batch => envelope
+                .elements()
+                .flatten()
+                .filter(|element| element.kind() != Kind::Batch)
+                .filter_map(|element| self.note(connection, direction, &element))
+                .max(),
+            _ => None,
+        }
+    }
+}
+
+/// An id as it is told apart from others, however a string is written.
+fn key(id: Id<'_>) -> Option<Vec<u8>> {
+    let key = match id {
+        Id::Integer(digits) => digits.to_vec(),
+        Id::String(text) => [b"\"", text.unescape()?.as_bytes()].concat(),
+        _ => return None,
+    };
+    (key.len() <= MAX_ID).then_some(key)
 }
 
 /// Bytes of an id or method to show: both come from a peer.

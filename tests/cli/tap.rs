@@ -43,6 +43,23 @@ fn what_was_recorded_is_replayed_and_compared() {
 }
 
 #[test]
+fn an_answer_is_shown_with_the_time_it_took() {
+    let asked = [ASKED.as_bytes(), br#"{"jsonrpc":"2.0","id":"\u0061","method":"ping"}"#, b"\n"].concat();
+    let arguments = ["--listen", "stdio:", "--connect", "demo:"];
+    let (code, _, stderr) = run(&[&["tap", "--json"], &arguments[..]].concat(), &asked);
+    assert_eq!(code, 0, "{stderr}");
+    let lines = stderr.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let shown: Vec<_> = lines.filter(|line| line["kind"].is_string()).collect();
+    assert_eq!(shown.len(), 6, "{stderr}");
+    for line in shown {
+        let is_answer = line["kind"] == "response";
+        assert_eq!(line["latency_us"].as_f64().is_some_and(|took| took >= 0.0), is_answer, "{line}");
+    }
+    let (_, _, stderr) = run(&[&["tap"], &arguments[..]].concat(), &asked);
+    assert_eq!(stderr.matches(" ms {").count(), 3, "{stderr}");
+}
+
+#[test]
 fn what_is_no_recording_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("recording");
