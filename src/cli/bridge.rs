@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use framewire::{
-    endpoint::{Address, Endpoint, Size},
+    endpoint::{Address, Endpoint, Framing, Size},
     gateway::{Bridge, Noise},
     io::proxy::Proxy,
     link::LinkConfig,
@@ -192,12 +192,17 @@ pub(crate) fn start(ends: Ends, limits: &Limits, tap: Option<Tap>) -> Result<(),
         bridge.noise = Noise::Drop;
     }
     let max = limits.max_message_size.0;
-    let listens = match &shape {
-        Shape::Serve(listen, _) => listen.as_slice(),
-        Shape::Join(..) => &[],
+    // What comes from there is JSON, on as many lines as it likes.
+    let speaks_json = |endpoint: &Endpoint| {
+        matches!(endpoint.address, Address::Http(..) | Address::WebSocket(..))
+            || endpoint.framing == Some(Framing::Json)
     };
-    let is_url = |endpoint: &Endpoint| matches!(endpoint.address, Address::Http(..) | Address::WebSocket(..));
-    let outgoing = limits.outgoing(limits.sharing.is_always() || listens.iter().any(is_url))?;
+    let is_json = limits.sharing.is_always() || limits.validate;
+    let (to_backend, to_client) = match &shape {
+        Shape::Serve(listen, backend) => (listen.iter().any(speaks_json), speaks_json(backend)),
+        Shape::Join(first, second) => (speaks_json(first) || speaks_json(second), false),
+    };
+    let outgoing = limits.outgoing(is_json || to_backend)?;
     let plan = |backend: Endpoint, outgoing: Outgoing| Plan {
         gateway: Arc::new(Gateway::new(&backend, &outgoing, &limits.sharing, limits.max_connections)),
         backend,
@@ -217,7 +222,8 @@ pub(crate) fn start(ends: Ends, limits: &Limits, tap: Option<Tap>) -> Result<(),
                 let http = limits.http.settings(limits.max_connections, limits.sharing.max_in_flight, ready);
                 let mut listeners = Vec::new();
                 for endpoint in &listen {
-                    listeners.push(Listener::bind(endpoint, max, limits.deadlines(), &rules, &http).await?);
+                    let listener = Listener::bind(endpoint, max, limits.deadlines(), &rules, &http).await?;
+                    listeners.push(listener.on_one_line(is_json || to_client));
                 }
                 session::serve(listeners, plan).await
             }

@@ -81,6 +81,8 @@ pub(crate) struct Listener {
     config: LinkConfig,
     kind: Kind,
     speaks: Above,
+    /// Whether what backends say is JSON.
+    json: bool,
 }
 
 /// What is spoken above the bytes of a connection.
@@ -213,7 +215,13 @@ impl Listener {
         if !loopback {
             warn!("{endpoint}: reached from other machines, too");
         }
-        Ok(Self { endpoint: named, max, config, kind, speaks })
+        Ok(Self { endpoint: named, max, config, kind, speaks, json: false })
+    }
+
+    /// Where a line is a message, puts those of backends that speak JSON on one line.
+    pub(crate) fn on_one_line(mut self, json: bool) -> Self {
+        self.json = json;
+        self
     }
 
     /// What it listens on, with the port that the system chose.
@@ -244,7 +252,7 @@ impl Listener {
                 return Ok(None);
             }
             *served = true;
-            let link = any_stdio(codec(&self.endpoint, self.max))?;
+            let link = any_stdio(codec(&self.endpoint, self.max).on_one_line(self.json))?;
             return Ok(Some(Arrived::Open(Box::new(Opened::without_child(link, "stdio".to_owned())))));
         }
         if let Above::Http(http) = &mut self.speaks {
@@ -262,7 +270,8 @@ impl Listener {
                 peer,
             })),
             _ => {
-                let link = Link::with_config(codec(&self.endpoint, self.max), reader, writer, config);
+                let codec = codec(&self.endpoint, self.max).on_one_line(self.json);
+                let link = Link::with_config(codec, reader, writer, config);
                 Arrived::Open(Box::new(Opened::without_child(link, peer)))
             }
         }))

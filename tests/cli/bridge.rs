@@ -198,6 +198,58 @@ fn a_message_that_the_other_framing_cannot_carry_is_dropped_and_told() {
 }
 
 #[test]
+fn json_on_many_lines_reaches_who_reads_a_message_per_line() {
+    let lines = "{\"jsonrpc\":\"2.0\",\n\t\"id\":1,\r\n \"method\":\"ping\"}";
+    let one = lines.replace(['\r', '\n'], " ");
+    // To the backend, which sends back what it gets, and what no string may hold is refused.
+    let (code, stdout, stderr) = run(
+        &["bridge", "--listen", "stdio:?framing=json", "--connect", "exec:cat"],
+        format!("{lines}\"a\nb\"{PING}").as_bytes(),
+    );
+    assert_eq!((code, String::from_utf8(stdout).unwrap()), (0, format!("{one}\n{PING}\n")), "{stderr}");
+    assert!(stderr.contains("holds a newline"), "{stderr}");
+    // And to the client.
+    let directory = tempfile::tempdir().unwrap();
+    let said = directory.path().join("said");
+    let sized = [&u32::try_from(lines.len()).unwrap().to_be_bytes(), lines.as_bytes()].concat();
+    for (framing, bytes, extra) in [("json", lines.as_bytes(), &[][..]), ("length", &sized, &["--validate"])]
+    {
+        std::fs::write(&said, bytes).unwrap();
+        let connect = format!("exec?framing={framing}:cat {}", said.to_str().unwrap());
+        let (code, stdout, stderr) =
+            run(&[&["bridge", "--listen", "stdio:", "--connect", &connect], extra].concat(), b"");
+        assert_eq!((code, String::from_utf8(stdout).unwrap()), (0, format!("{one}\n")), "{stderr}");
+    }
+}
+
+#[test]
+fn an_answer_over_http_on_many_lines_reaches_a_client_on_stdio() {
+    let answer = "{\n  \"jsonrpc\": \"2.0\",\n  \"id\": 7,\n  \"result\": {}\n}";
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    let serving = thread::spawn(move || {
+        let (mut stream, _) = server.accept().unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\"ping\"}") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            request.push(byte[0]);
+        }
+        let head = format!("content-type: application/json\r\ncontent-length: {}", answer.len());
+        stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{answer}").as_bytes()).unwrap();
+        // Until the other end closes.
+        let _ = stream.read(&mut [0]);
+    });
+    let connect = format!("http://127.0.0.1:{port}/mcp");
+    let ping = "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"ping\"}\n";
+    let (code, stdout, stderr) =
+        run(&["bridge", "--listen", "stdio:", "--connect", &connect], ping.as_bytes());
+    let expected = format!("{}\n", answer.replace('\n', " "));
+    assert_eq!((code, String::from_utf8(stdout).unwrap()), (0, expected), "{stderr}");
+    serving.join().unwrap();
+}
+
+#[test]
 fn two_outgoing_ends_are_joined_once() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
