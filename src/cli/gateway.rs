@@ -32,7 +32,9 @@ const MAX_GARBAGE: usize = 200;
 /// How clients are put before servers.
 #[derive(Debug, Args)]
 pub(crate) struct Sharing {
-    /// Let all clients share one backend, or COUNT of them; without it each session has its own
+    /// Let all clients share one backend, or COUNT of them; without it each session has its own. What a shared backend
+    /// asks by itself (sampling, elicitation, roots) does not say for whom: it goes to the client, of those that can answer,
+    /// that has asked last
     #[arg(
         long, value_name = "COUNT", num_args = 0..=1, default_missing_value = "1", require_equals = true,
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024)
