@@ -5,7 +5,7 @@
 #[path = "support/http.rs"]
 mod raw;
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{future::Future, net::SocketAddr, pin::pin, time::Duration};
 
 use framewire::{
     Error, Frame,
@@ -1178,6 +1178,31 @@ async fn what_is_cancelled_is_waited_for_no_longer() {
     say(&mut session, &answer(1, "{}")).await;
     let head = client.head().await.unwrap();
     assert_eq!(client.body(&head).await, answer(1, "{}").as_bytes());
+}
+
+#[tokio::test]
+async fn it_is_told_when_nobody_waits_for_an_answer() {
+    let mut world = plain().await;
+    let (mut session, id) = open(&mut world, "2025-11-25").await;
+    in_time(session.answered()).await;
+    for leaves in [false, true] {
+        let mut client = Client::connect(world.addr).await;
+        client.send(post(&id, &request(1, "a"))).await;
+        next(&mut session).await;
+        let mut answered = pin!(session.answered());
+        assert!(futures::poll!(&mut answered).is_pending());
+        if leaves {
+            drop(client);
+        } else {
+            say(&mut session, &answer(1, "{}")).await;
+        }
+        in_time(answered).await;
+    }
+    let mut client = Client::connect(world.addr).await;
+    client.send(modern(1, "subscriptions/listen", "")).await;
+    let mut subscription = in_time(world.sessions.accept()).await.unwrap();
+    next(&mut subscription).await;
+    in_time(subscription.answered()).await;
 }
 
 #[tokio::test]

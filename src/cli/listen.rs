@@ -1,6 +1,6 @@
 //! Listens on what an endpoint names, and takes clients in. Errors are written for the person at the prompt.
 
-use std::{io, sync::Arc};
+use std::{future::Future, io, pin::Pin, sync::Arc};
 
 #[cfg(unix)]
 use framewire::io::unix;
@@ -351,7 +351,12 @@ fn opened(session: HttpSession) -> Opened {
         "" => session.peer().to_owned(),
         id => format!("{} session {}", session.peer(), id.get(..8).unwrap_or(id)),
     };
-    Opened { speaks, ..Opened::behind(AnyTransport::Other(Box::new(session)), peer) }
+    let answered: Pin<Box<dyn Future<Output = ()> + Send + Sync>> = Box::pin(session.answered());
+    Opened {
+        speaks,
+        answered: Some(answered),
+        ..Opened::behind(AnyTransport::Other(Box::new(session)), peer)
+    }
 }
 
 fn is_socket_file(endpoint: &Endpoint) -> bool {

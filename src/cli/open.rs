@@ -1,6 +1,12 @@
 //! Opens the backend that an endpoint names: connects, or starts it. Errors are written for the person at the prompt.
 
-use std::{ffi::OsString, future::poll_fn, io, time::Duration};
+use std::{
+    ffi::OsString,
+    future::{Future, poll_fn},
+    io,
+    pin::Pin,
+    time::Duration,
+};
 
 #[cfg(unix)]
 use framewire::io::{
@@ -63,6 +69,8 @@ pub(crate) enum Speaks {
 pub(crate) struct Opened {
     pub(crate) link: AnyTransport,
     pub(crate) speaks: Speaks,
+    /// Completes when it waits for no answer, where that can be told.
+    pub(crate) answered: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
     /// The process behind it, if one was started.
     #[cfg(unix)]
     pub(crate) child: Option<ChildHandle>,
@@ -194,6 +202,7 @@ pub(crate) async fn connect(
     let mut opened = Opened {
         link: link.into(),
         speaks: Speaks::Stream,
+        answered: None,
         #[cfg(unix)]
         child,
         peer,
@@ -214,6 +223,7 @@ impl Opened {
         Self {
             link,
             speaks: Speaks::Stream,
+            answered: None,
             #[cfg(unix)]
             child: None,
             peer,

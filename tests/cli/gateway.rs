@@ -233,6 +233,39 @@ fn probes_are_told_of_a_server_that_does_not_come_up() {
     }
 }
 
+/// Answers `initialize` and, after a second, calls; ends with its input, whatever it has under way.
+const HASTY: &str = r#"
+while read -r line; do
+  id=$(echo "$line" | sed 's/.*"id":\([0-9]*\).*/\1/')
+  case "$line" in
+    *'"initialize"'*) echo '{"jsonrpc":"2.0","id":'$id',"result":{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"hasty","version":"1"}}}';;
+    *'"sleep"'*)
+      token=$(echo "$line" | sed 's/.*"progressToken":\([0-9]*\).*/\1/')
+      echo '{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":'$token',"progress":1,"message":"slept 1 of 2"}}'
+      { sleep 1; echo '{"jsonrpc":"2.0","id":'$id',"result":{"slept":true}}'; } & ;;
+  esac
+done
+kill $!
+"#;
+
+#[test]
+fn what_is_under_way_is_answered_before_the_input_of_a_server_is_closed() {
+    for shared in [false, true] {
+        let mut arguments = vec!["--listen", "http://127.0.0.1:0/mcp", "--drain-timeout", "60s"];
+        if shared {
+            arguments.push("--shared");
+        }
+        arguments.extend(["--", "sh", "-c", HASTY]);
+        let mut bridge = Bridge::start(1, &arguments);
+        let session = Session::open(http_port(&bridge));
+        let call = session.sleep(json!(2), 1.0);
+        bridge.signal("TERM");
+        let answer = call.answer();
+        assert_eq!((&answer["id"], &answer["result"]["slept"]), (&json!(2), &json!(true)), "{answer}");
+        assert_eq!(bridge.code(), 0);
+    }
+}
+
 #[test]
 fn a_server_that_ends_because_it_is_asked_to_is_no_news() {
     let directory = tempfile::tempdir().unwrap();

@@ -160,7 +160,7 @@ impl HttpServer {
 
     /// Takes no new sessions and no further requests; streams that wait for what may come end, and each
     /// [`serve`](Self::serve) returns once what is under way is answered. Sessions stay open for that until they are closed or
-    /// dropped.
+    /// dropped: [`HttpSession::answered`] tells when.
     pub fn shutdown(&self) {
         self.registry.close();
     }

@@ -227,9 +227,10 @@ impl Exchange {
             Err(reply) => return *reply,
         };
         if single {
-            let lists = envelope.method().is_some_and(|method| method.is("tools/list"));
+            let is = |name| envelope.method().is_some_and(|method| method.is(name));
+            let (lists, subscribes) = (is("tools/list"), is("subscriptions/listen"));
             let asked = match asked(&body, &envelope, false) {
-                Ok(asked) => Asked { lists, ..asked },
+                Ok(asked) => Asked { lists, subscribes, ..asked },
                 Err(reply) => return *reply,
             };
             return match self.registry.open_stateless(&self.peer) {

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
@@ -217,6 +217,23 @@ impl HttpSession {
             Inner::Talk(talk) => &talk.session.peer,
             Inner::Socket(_, peer) => peer,
         }
+    }
+
+    /// Waits until no client waits for an answer of this session: until then to close it would fail requests that are under
+    /// way. Clients that have gone do not count, nor do subscriptions (2026-07-28) and WebSockets, whose requests only
+    /// their ends know.
+    ///
+    /// # Cancel safety
+    /// Safe. One task at a time.
+    pub fn answered(&self) -> impl Future<Output = ()> + Send + Sync + use<> {
+        let session = match &self.inner {
+            Inner::Talk(talk) => Some(Arc::clone(&talk.session)),
+            Inner::Socket(..) => None,
+        };
+        poll_fn(move |cx| match &session {
+            Some(session) => session.lock().poll_quiet(cx),
+            None => Poll::Ready(()),
+        })
     }
 
     /// The revision that is spoken, once it is known: with a session, when `initialize` is answered; over WebSocket never.

@@ -52,6 +52,8 @@ pub(super) struct Asked {
     pub(super) events: bool,
     /// Whether it is `tools/list` of the stateless revision.
     pub(super) lists: bool,
+    /// Whether it is `subscriptions/listen`, which is answered when it is over.
+    pub(super) subscribes: bool,
 }
 
 /// Why a POST is not taken.
@@ -73,6 +75,8 @@ pub(super) struct State {
     sender: Option<Waker>,
     /// POSTs that wait for room in the inbox.
     entering: Vec<Waker>,
+    /// Waits until nobody waits for an answer.
+    quiet: Option<Waker>,
     pub(super) posts: usize,
     pub(super) over: Option<Over>,
     listen: Stream,
@@ -106,6 +110,7 @@ impl State {
             receiver: None,
             sender: None,
             entering: Vec::new(),
+            quiet: None,
             posts: 0,
             over: None,
             listen: Stream::new(LISTEN, kind == SessionKind::Session),
@@ -169,6 +174,7 @@ impl State {
             stream.waits = std::mem::take(&mut asked.ids);
             stream.tokens = std::mem::take(&mut asked.tokens);
             stream.always = asked.events;
+            stream.subscribes = asked.subscribes;
             stream.holder = self.next_holder();
             place = Some((stream.number, stream.holder));
             // Most clients ask for one thing at a time.
@@ -244,7 +250,7 @@ impl State {
         let streams = self.streams.iter_mut().chain([&mut self.listen]);
         let mut wakers: Vec<Waker> = streams.filter_map(Stream::wake).collect();
         wakers.append(&mut self.entering);
-        wakers.extend([self.receiver.take(), self.sender.take()].into_iter().flatten());
+        wakers.extend([self.receiver.take(), self.sender.take(), self.quiet.take()].into_iter().flatten());
         for waker in wakers {
             waker.wake();
         }
@@ -267,6 +273,22 @@ impl State {
     /// Streams whose answers are to come, whether their clients are there or not.
     pub(super) fn unanswered(&self) -> usize {
         self.streams.iter().filter(|stream| !stream.is_finished()).count()
+    }
+
+    /// Waits until no client that is there waits for an answer, other than to a subscription.
+    pub(super) fn poll_quiet(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let waits = |stream: &Stream| stream.is_attached() && !stream.is_finished() && !stream.subscribes;
+        if self.over.is_some() || !self.streams.iter().any(waits) {
+            return Poll::Ready(());
+        }
+        register(&mut self.quiet, cx);
+        Poll::Pending
+    }
+
+    fn stir(&mut self) {
+        if let Some(waker) = self.quiet.take() {
+            waker.wake();
+        }
     }
 
     /// Whether no client is there at the moment.

@@ -62,6 +62,8 @@ pub(super) struct Stream {
     pub(super) streaming: bool,
     /// Whether it goes out as events whatever comes.
     pub(super) always: bool,
+    /// Whether it is a subscription's.
+    pub(super) subscribes: bool,
     /// What goes out before the first event of who holds it now.
     pub(super) preamble: Option<Bytes>,
     /// Whether events carry ids and are kept.
@@ -83,6 +85,7 @@ impl Stream {
             waker: None,
             streaming: false,
             always: false,
+            subscribes: false,
             preamble: None,
             resumable,
             lost: 0,

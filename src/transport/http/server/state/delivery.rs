@@ -259,6 +259,7 @@ impl State {
             }
         }
         self.forget(config);
+        self.stir();
         // What waited for room has it now.
         self.took();
     }

@@ -74,7 +74,11 @@ impl State {
                 found.is_some()
             })
         };
-        by(|one, other| one == other).or_else(|| by(is_same_text))
+        let found = by(|one, other| one == other).or_else(|| by(is_same_text));
+        if found.is_some() {
+            self.stir();
+        }
+        found
     }
 
     /// The client wants no answer to `id` any more, and a server is to send none: the stream waits for it no longer.
