@@ -209,7 +209,7 @@ pub(super) async fn run(ending: Ending, sent: Sent) {
         // What went wrong behind the last answer concerns nobody.
         _ if call.message.is_request() && call.is_settled() => {}
         Ok(()) if call.message.is_request() => {
-            ending.fail(&HttpClientError::BadAnswer { reason: "the answer was not in it".into() });
+            ending.fail(&HttpClientError::BadAnswer { reason: "what was asked for was not in it".into() });
         }
         Ok(()) => {}
         Err(error) => ending.fail(&error),

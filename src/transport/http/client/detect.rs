@@ -155,7 +155,9 @@ async fn ask(shared: &Arc<Shared>, request: String) -> Result<Frame, HttpClientE
                     return Ok(frame);
                 }
             }
-            _ => return Err(HttpClientError::BadAnswer { reason: "the answer was not in it".into() }),
+            _ => {
+                return Err(HttpClientError::BadAnswer { reason: "what was asked for was not in it".into() });
+            }
         }
     }
 }

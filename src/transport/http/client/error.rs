@@ -106,7 +106,7 @@ pub enum HttpClientError {
         reason: &'static str,
     },
     /// What came is no answer to the request.
-    #[error("the server's answer is none: {reason}")]
+    #[error("the server's response is no answer: {reason}")]
     BadAnswer {
         /// What is wrong.
         reason: String,
