@@ -9,6 +9,9 @@ mod delimiter;
 #[allow(unsafe_code)]
 pub mod json;
 mod mask;
+#[cfg(all(feature = "websocket", target_arch = "x86_64"))]
+#[allow(unsafe_code)]
+mod text;
 #[cfg(feature = "websocket")]
 mod utf8;
 

@@ -20,6 +20,9 @@ use crate::{
 /// Bytes that are unmasked and checked in one go, so that the second look finds them in the first-level cache.
 const STRIDE: usize = 4096;
 
+/// Payloads of at least this size, in bytes, are worth a call.
+const LARGE: usize = 256;
+
 /// Dead bytes between the parts of a message above which its parts are moved up behind them, so that the front can go.
 const MAX_GAP: usize = 4096;
 
@@ -204,7 +207,7 @@ impl WebSocketDecoder {
             return None;
         }
         self.kind = if text { Kind::Text } else { Kind::Binary };
-        if size > STRIDE {
+        if size >= LARGE {
             return self.plain_large(src, start..end).then_some((start..end, true));
         }
         let ascii = if is_server {
@@ -448,15 +451,15 @@ impl WebSocketDecoder {
 }
 
 /// Takes the mask off `bytes`, if there is one, and checks them if they are text; false when they cannot be UTF-8.
-fn take_in(bytes: &mut [u8], key: Option<[u8; 4]>, mut utf8: Option<&mut Utf8>) -> bool {
-    match (key, &mut utf8) {
+fn take_in(bytes: &mut [u8], key: Option<[u8; 4]>, utf8: Option<&mut Utf8>) -> bool {
+    match (key, utf8) {
         (None, None) => true,
         (None, Some(utf8)) => bytes.chunks(STRIDE).all(|bytes| utf8.push(bytes, scan::is_ascii(bytes))),
-        (Some(key), _) => bytes.chunks_mut(STRIDE).all(|bytes| {
-            // The stride is a multiple of the key's size, so each begins with the key's first byte.
-            let ascii = scan::unmask(bytes, key);
-            utf8.as_deref_mut().is_none_or(|utf8| utf8.push(bytes, ascii))
-        }),
+        (Some(key), None) => {
+            let _ascii = scan::unmask(bytes, key);
+            true
+        }
+        (Some(key), Some(utf8)) => utf8.unmask(bytes, key),
     }
 }
 
@@ -558,7 +561,8 @@ impl WebSocketDecoder {
     /// Text that is not ASCII.
     #[inline(never)]
     fn check(&mut self, src: &[u8], payload: Range<usize>) -> Result<Step, Violation> {
-        if simdutf8::basic::from_utf8(src.get(payload.clone()).unwrap_or_default()).is_err() {
+        let mut utf8 = Utf8::default();
+        if !utf8.push(src.get(payload.clone()).unwrap_or_default(), false) || !utf8.is_whole() {
             self.break_off(not_utf8());
             return Err(not_utf8());
         }
