@@ -118,6 +118,18 @@ impl Utf8 {
     }
 }
 
+/// Whether `bytes` are UTF-8.
+#[must_use]
+#[inline]
+pub fn is_utf8(bytes: &[u8]) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if bytes.len() >= text::LEAST && std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the machine has AVX2.
+        return unsafe { text::check([0; 3], bytes) } && cut_off(bytes) == 0;
+    }
+    simdutf8::basic::from_utf8(bytes).is_ok()
+}
+
 /// How many bytes at the end are the start of a character that is not whole.
 fn cut_off(bytes: &[u8]) -> usize {
     for (back, &byte) in (1..=3).zip(bytes.iter().rev()) {
@@ -237,6 +249,13 @@ mod tests {
                             assert_eq!(good, wrong.is_none_or(|wrong| end < wrong), "{fault:?} {one} {two}");
                         }
                         assert_eq!(good && state.is_whole(), std::str::from_utf8(&bytes).is_ok());
+                        for piece in [&bytes[..one], &bytes[one..two], &bytes[two..]] {
+                            assert_eq!(
+                                is_utf8(piece),
+                                std::str::from_utf8(piece).is_ok(),
+                                "{fault:?} {one} {two}"
+                            );
+                        }
                     }
                 }
             }

@@ -17,11 +17,8 @@ use crate::{
     scan::{self, Utf8},
 };
 
-/// Bytes that are unmasked and checked in one go, so that the second look finds them in the first-level cache.
+/// Bytes that are looked at twice at most, the second time in the first-level cache.
 const STRIDE: usize = 4096;
-
-/// Payloads of at least this size, in bytes, are worth a call.
-const LARGE: usize = 256;
 
 /// Dead bytes between the parts of a message above which its parts are moved up behind them, so that the front can go.
 const MAX_GAP: usize = 4096;
@@ -207,7 +204,7 @@ impl WebSocketDecoder {
             return None;
         }
         self.kind = if text { Kind::Text } else { Kind::Binary };
-        if size >= LARGE {
+        if size > STRIDE {
             return self.plain_large(src, start..end).then_some((start..end, true));
         }
         let ascii = if is_server {
@@ -561,8 +558,7 @@ impl WebSocketDecoder {
     /// Text that is not ASCII.
     #[inline(never)]
     fn check(&mut self, src: &[u8], payload: Range<usize>) -> Result<Step, Violation> {
-        let mut utf8 = Utf8::default();
-        if !utf8.push(src.get(payload.clone()).unwrap_or_default(), false) || !utf8.is_whole() {
+        if !scan::is_utf8(src.get(payload.clone()).unwrap_or_default()) {
             self.break_off(not_utf8());
             return Err(not_utf8());
         }
