@@ -239,6 +239,47 @@ fn text_fails_as_it_comes() {
     }
 }
 
+/// Text beyond ASCII changes how those after it are looked at, not what comes of them; cut anywhere they go another way still.
+#[test]
+fn what_came_before_does_not_change_the_verdict() {
+    let wide = "gr\u{fc}\u{df}e \u{4f60}\u{597d} \u{1f600} ".repeat(300);
+    let wide = |size: usize| {
+        let mut text = wide.as_bytes()[..size].to_vec();
+        text.truncate(std::str::from_utf8(&text).map_or_else(|error| error.valid_up_to(), str::len));
+        text.resize(size, b'.');
+        text
+    };
+    for size in [127, 128, 255, 256, 257, 300, 1024, 4095, 4096, 4097, 6000] {
+        let ascii = vec![b'a'; size];
+        let noise = vec![0xff; size];
+        let frames = [(0x81, wide(size)), (0x81, ascii), (0x82, noise), (0x81, wide(size))];
+        let kinds = [Kind::Text, Kind::Text, Kind::Binary, Kind::Text];
+        let mut bytes = Vec::new();
+        let mut events = Vec::new();
+        for ((first, payload), kind) in frames.into_iter().zip(kinds) {
+            bytes.extend(masked(first, &payload));
+            events.push(Event::Message(kind, payload));
+        }
+        for wrong in [b"\xff".as_slice(), b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"] {
+            for at in [0, 1, 63, 64, size / 2, size - 5, size - wrong.len()] {
+                let mut text = wide(size);
+                text[at..at + wrong.len()].copy_from_slice(wrong);
+                let bytes = [bytes.clone(), masked(0x81, &text)].concat();
+                let seen = run(server(), &bytes, &[]);
+                assert_eq!(seen[..4], events);
+                assert_eq!(seen.last(), Some(&Event::Broken(1007)), "{wrong:02x?} at {at} of {size}");
+                let cut = run(server(), &bytes, &[bytes.len() - size / 2]);
+                assert_eq!(cut, seen);
+            }
+        }
+        let mut cut = wide(size);
+        let end = cut.len() - 1;
+        cut[end] = 0xe2;
+        let bytes = [bytes, masked(0x81, &cut)].concat();
+        assert_eq!(run(server(), &bytes, &[]).last(), Some(&Event::Broken(1007)), "cut at {size}");
+    }
+}
+
 #[test]
 fn limits_hold_at_their_edge() {
     for size in [0usize, 1, 124, 125, 126, 127, 4095, 4096, 4097, 65535, 65536, 70_000] {

@@ -19,4 +19,4 @@ pub(crate) use delimiter::NEAR;
 pub use delimiter::{copy_line, find_far_newline, find_newline};
 pub use mask::{is_ascii, mask_copy, rotate, unmask};
 #[cfg(feature = "websocket")]
-pub use utf8::{Utf8, is_utf8};
+pub use utf8::Utf8;

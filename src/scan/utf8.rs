@@ -56,16 +56,7 @@ impl Utf8 {
     }
 
     #[inline(never)]
-    fn push_any(&mut self, bytes: &[u8]) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        if bytes.len() >= text::LEAST && std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the machine has AVX2.
-            return unsafe { text::check(self.before(), bytes) } && self.cut(bytes);
-        }
-        self.push_portable(bytes)
-    }
-
-    fn push_portable(&mut self, mut bytes: &[u8]) -> bool {
+    fn push_any(&mut self, mut bytes: &[u8]) -> bool {
         // The character that was cut, byte by byte: at most three of them.
         while self.len > 0 {
             let Some((&byte, rest)) = bytes.split_first() else { return true };
@@ -116,18 +107,6 @@ impl Utf8 {
     fn carried(&self) -> &[u8] {
         self.carry.get(..usize::from(self.len)).unwrap_or_default()
     }
-}
-
-/// Whether `bytes` are UTF-8.
-#[must_use]
-#[inline]
-pub fn is_utf8(bytes: &[u8]) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    if bytes.len() >= text::LEAST && std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the machine has AVX2.
-        return unsafe { text::check([0; 3], bytes) } && cut_off(bytes) == 0;
-    }
-    simdutf8::basic::from_utf8(bytes).is_ok()
 }
 
 /// How many bytes at the end are the start of a character that is not whole.
@@ -249,13 +228,6 @@ mod tests {
                             assert_eq!(good, wrong.is_none_or(|wrong| end < wrong), "{fault:?} {one} {two}");
                         }
                         assert_eq!(good && state.is_whole(), std::str::from_utf8(&bytes).is_ok());
-                        for piece in [&bytes[..one], &bytes[one..two], &bytes[two..]] {
-                            assert_eq!(
-                                is_utf8(piece),
-                                std::str::from_utf8(piece).is_ok(),
-                                "{fault:?} {one} {two}"
-                            );
-                        }
                     }
                 }
             }

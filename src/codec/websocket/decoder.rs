@@ -20,6 +20,9 @@ use crate::{
 /// Bytes that are looked at twice at most, the second time in the first-level cache.
 const STRIDE: usize = 4096;
 
+/// Bytes for which there is nothing faster than to take the mask off and look again if they are not ASCII.
+const SMALL: usize = 255;
+
 /// Dead bytes between the parts of a message above which its parts are moved up behind them, so that the front can go.
 const MAX_GAP: usize = 4096;
 
@@ -53,6 +56,8 @@ pub struct WebSocketDecoder {
     /// Pings since the peer was last heard.
     unanswered: u8,
     parts: bool,
+    /// The largest payload of a whole frame that is taken to be ASCII until seen to be otherwise.
+    max_small: u16,
     /// The last part that was delivered ended its message.
     is_final: bool,
     #[cfg(feature = "deflate")]
@@ -118,6 +123,7 @@ impl WebSocketDecoder {
             controls: 0,
             unanswered: 0,
             parts: false,
+            max_small: STRIDE as u16,
             is_final: true,
             #[cfg(feature = "deflate")]
             inflater: None,
@@ -204,7 +210,7 @@ impl WebSocketDecoder {
             return None;
         }
         self.kind = if text { Kind::Text } else { Kind::Binary };
-        if size > STRIDE {
+        if size > usize::from(self.max_small) {
             return self.plain_large(src, start..end).then_some((start..end, true));
         }
         let ascii = if is_server {
@@ -217,7 +223,7 @@ impl WebSocketDecoder {
         Some((start..end, ascii || !text))
     }
 
-    /// The same for a large one; false when it is not UTF-8, with everything as it was but for the mask.
+    /// The same for any but a small one; false when it is not UTF-8, with everything as it was but for the mask.
     #[inline(never)]
     fn plain_large(&mut self, src: &mut [u8], payload: Range<usize>) -> bool {
         let key = match self.role {
@@ -558,9 +564,13 @@ impl WebSocketDecoder {
     /// Text that is not ASCII.
     #[inline(never)]
     fn check(&mut self, src: &[u8], payload: Range<usize>) -> Result<Step, Violation> {
-        if !scan::is_utf8(src.get(payload.clone()).unwrap_or_default()) {
+        if simdutf8::basic::from_utf8(src.get(payload.clone()).unwrap_or_default()).is_err() {
             self.break_off(not_utf8());
             return Err(not_utf8());
+        }
+        if payload.len() > SMALL {
+            // Who writes so once will again: the mask off and the check in one pass, rather than in two if need be.
+            self.max_small = SMALL as u16;
         }
         Ok(self.deliver(payload))
     }
