@@ -12,7 +12,7 @@
 //!  here              ^     ac and 82: no lead of three or more two before, none of four three before: wrong
 //! ```
 //!
-//! It is the number of operations on vectors that decides, 21 for each 32 bytes with the mask: each byte's own table
+//! It is the number of operations on vectors that decides, 20 for each 32 bytes with the mask: each byte's own table
 //! entries are shifted rather than looked up again for the byte after it, and the order of the faults' bits saves one more.
 //!
 //! `utf8` uses it.
