@@ -210,15 +210,25 @@ async fn lines_are_logged_whole_and_a_panicking_log_stops_nothing() {
 
 #[tokio::test]
 async fn failed_starts_say_what_is_wrong() {
-    let text = |builder: ChildBuilder| builder.spawn().unwrap_err().to_string();
+    let text = |builder: ChildBuilder| {
+        let found_before = builder.check().err();
+        let error = builder.spawn().unwrap_err();
+        // What is not there is known before.
+        assert_eq!(found_before.is_some(), error.kind() == ErrorKind::NotFound, "{error}");
+        assert!(found_before.is_none_or(|found| found.to_string() == error.to_string()), "{error}");
+        error.to_string()
+    };
     let error = text(ChildBuilder::new("no-such-command-here"));
+    assert!(error.contains("no such command in PATH (/"), "{error}");
+    let error = text(ChildBuilder::new("sh").env("PATH", "/no/such/dir"));
     assert!(error.contains("no such command in PATH (/"), "{error}");
     let error = text(ChildBuilder::new("/no/such/file"));
     assert!(error.contains("no such file"), "{error}");
     let error = text(ChildBuilder::new("/etc/passwd"));
     assert!(error.contains("not executable"), "{error}");
-    let error = text(shell("exit").current_dir("/no/such/dir"));
+    let error = shell("exit").current_dir("/no/such/dir").spawn().unwrap_err().to_string();
     assert!(error.contains("no directory /no/such/dir"), "{error}");
+    assert!(shell("exit").check().is_ok() && ChildBuilder::new("./sh").current_dir("/bin").check().is_ok());
 }
 
 #[tokio::test]

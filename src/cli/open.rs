@@ -278,6 +278,20 @@ where
     Ok(Link::pair(codec, reader, writer))
 }
 
+/// Whether `endpoint` can be connected to later, as far as that can be told without doing it.
+pub(crate) fn check(endpoint: &Endpoint) -> Result<(), Failure> {
+    match &endpoint.address {
+        #[cfg(unix)]
+        Address::Exec(command) => match command.first() {
+            Some(program) => {
+                ChildBuilder::new(program).check().map_err(|error| Failure::Child(error.to_string()))
+            }
+            None => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
 /// Starts `command`. What it writes to its stderr goes to the log, line by line and escaped, so that the log stays
 /// one, whatever its form.
 #[cfg(unix)]

@@ -195,6 +195,29 @@ impl ChildBuilder {
         self
     }
 
+    /// Whether the program is where [`spawn`](Self::spawn) will look for it, without starting it: for who starts it
+    /// later, and is to know now.
+    ///
+    /// # Errors
+    /// When it is not: as of [`spawn`](Self::spawn).
+    pub fn check(&self) -> io::Result<()> {
+        let path = self.env.get(OsStr::new("PATH"));
+        let is_there = if self.program.as_encoded_bytes().contains(&b'/') {
+            self.dir.as_deref().unwrap_or(Path::new("")).join(&self.program).exists()
+        } else {
+            let path = match path {
+                None if !self.env_clear => std::env::var_os("PATH"),
+                path => path.cloned().flatten(),
+            };
+            // Without one the system has places of its own.
+            path.is_none_or(|path| std::env::split_paths(&path).any(|dir| dir.join(&self.program).exists()))
+        };
+        if is_there {
+            return Ok(());
+        }
+        Err(explain(&io::ErrorKind::NotFound.into(), &self.program, self.dir.as_deref(), path))
+    }
+
     /// Starts the child.
     ///
     /// # Errors
