@@ -21,10 +21,9 @@ thread_local! {
 #[must_use]
 #[inline]
 pub(super) fn next() -> [u8; 4] {
-    KEYS.with(|keys| match keys.try_borrow_mut() {
-        Ok(mut keys) => keys.next_u32().to_ne_bytes(),
-        Err(_) => from_hasher(),
-    })
+    // The generator is dropped before the last of what a thread drops, which may still send.
+    let key = KEYS.try_with(|keys| Some(keys.try_borrow_mut().ok()?.next_u32().to_ne_bytes()));
+    key.ok().flatten().unwrap_or_else(from_hasher)
 }
 
 #[cold]
@@ -47,7 +46,10 @@ fn from_hasher() -> [u8; 4] {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::{
+        collections::HashSet,
+        sync::{Arc, Mutex},
+    };
 
     use super::*;
 
@@ -67,5 +69,32 @@ mod tests {
         assert_ne!(seeded().next_u64(), seeded().next_u64());
         let other = std::thread::spawn(|| (next(), next())).join().unwrap();
         assert_ne!((next(), next()), other);
+    }
+    /// Of what a thread drops last some may send, and some of that goes after the generator.
+    #[test]
+    fn a_thread_has_keys_to_its_end() {
+        type Keys = Arc<Mutex<Vec<[u8; 4]>>>;
+
+        struct Last(Keys);
+
+        impl Drop for Last {
+            fn drop(&mut self) {
+                self.0.lock().unwrap().push(next());
+            }
+        }
+
+        thread_local! {
+            static BEFORE: RefCell<Option<Last>> = const { RefCell::new(None) };
+            static AFTER: RefCell<Option<Last>> = const { RefCell::new(None) };
+        }
+        let keys = Keys::default();
+        let (before, after) = (Last(keys.clone()), Last(keys.clone()));
+        let thread = std::thread::spawn(move || {
+            BEFORE.set(Some(before));
+            let _key = next();
+            AFTER.set(Some(after));
+        });
+        thread.join().unwrap();
+        assert_eq!(keys.lock().unwrap().len(), 2);
     }
 }
