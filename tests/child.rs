@@ -229,6 +229,13 @@ async fn failed_starts_say_what_is_wrong() {
     let error = shell("exit").current_dir("/no/such/dir").spawn().unwrap_err().to_string();
     assert!(error.contains("no directory /no/such/dir"), "{error}");
     assert!(shell("exit").check().is_ok() && ChildBuilder::new("./sh").current_dir("/bin").check().is_ok());
+    // From there, too, a relative PATH is meant.
+    let (_reader, _writer, handle) = {
+        let builder = ChildBuilder::new("sh").env("PATH", "bin").current_dir("/");
+        assert!(builder.check().is_ok());
+        builder.spawn().unwrap()
+    };
+    assert!(handle.shutdown().await.unwrap().is_success());
 }
 
 #[tokio::test]

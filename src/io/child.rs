@@ -202,15 +202,19 @@ impl ChildBuilder {
     /// When it is not: as of [`spawn`](Self::spawn).
     pub fn check(&self) -> io::Result<()> {
         let path = self.env.get(OsStr::new("PATH"));
+        // The child is in its directory by then: relative paths begin there.
+        let base = self.dir.as_deref().unwrap_or(Path::new(""));
         let is_there = if self.program.as_encoded_bytes().contains(&b'/') {
-            self.dir.as_deref().unwrap_or(Path::new("")).join(&self.program).exists()
+            base.join(&self.program).exists()
         } else {
             let path = match path {
                 None if !self.env_clear => std::env::var_os("PATH"),
                 path => path.cloned().flatten(),
             };
             // Without one the system has places of its own.
-            path.is_none_or(|path| std::env::split_paths(&path).any(|dir| dir.join(&self.program).exists()))
+            path.is_none_or(|path| {
+                std::env::split_paths(&path).any(|dir| base.join(dir).join(&self.program).exists())
+            })
         };
         if is_there {
             return Ok(());
