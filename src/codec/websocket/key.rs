@@ -70,6 +70,7 @@ mod tests {
         let other = std::thread::spawn(|| (next(), next())).join().unwrap();
         assert_ne!((next(), next()), other);
     }
+
     /// Of what a thread drops last some may send, and some of that goes after the generator.
     #[test]
     fn a_thread_has_keys_to_its_end() {
