@@ -229,6 +229,16 @@ async fn failed_starts_say_what_is_wrong() {
     let error = shell("exit").current_dir("/no/such/dir").spawn().unwrap_err().to_string();
     assert!(error.contains("no directory /no/such/dir"), "{error}");
     assert!(shell("exit").check().is_ok() && ChildBuilder::new("./sh").current_dir("/bin").check().is_ok());
+    let dir = tempfile::tempdir().unwrap();
+    // Not written from here: a test beside this one could fork meanwhile, and its child would hold the file open.
+    let write = "echo '#!/no/such/interpreter' >script && chmod +x script";
+    let written =
+        std::process::Command::new("/bin/sh").args(["-c", write]).current_dir(&dir).status().unwrap();
+    assert!(written.success());
+    let builder = ChildBuilder::new("./script").current_dir(&dir);
+    assert!(builder.check().is_ok());
+    let error = builder.spawn().unwrap_err().to_string();
+    assert!(error.contains("interpreter"), "{error}");
     // From there, too, a relative PATH is meant.
     let (_reader, _writer, handle) = {
         let builder = ChildBuilder::new("sh").env("PATH", "bin").current_dir("/");

@@ -292,7 +292,7 @@ fn explain(
             format!("cannot start {name}: no directory {}", dir.unwrap_or(Path::new("")).display())
         }
         io::ErrorKind::NotFound if program.as_encoded_bytes().contains(&b'/') => {
-            if Path::new(program).exists() {
+            if dir.unwrap_or(Path::new("")).join(program).exists() {
                 format!("cannot start {name}: the interpreter that it names is missing")
             } else {
                 format!("cannot start {name}: no such file")
