@@ -216,7 +216,6 @@ pub(crate) fn start(ends: Ends, limits: &Limits, tap: Option<Tap>) -> Result<(),
     let done = runtime.block_on(async {
         match shape {
             Shape::Serve(listen, backend) => {
-                open::check(&backend)?;
                 let plan = plan(backend, outgoing);
                 let (rules, gateway) = (limits.guard.rules()?, plan.gateway.clone());
                 let ready = Arc::new(move || gateway.is_ready());

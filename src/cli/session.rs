@@ -80,6 +80,10 @@ pub(crate) async fn serve(listeners: Vec<Listener>, plan: Plan) -> Result<(), Fa
         accepting.spawn(accept(listener, accepted.clone(), stopped.clone()));
     }
     drop(accepted);
+    // Whose end is the command's is told of by its own.
+    if !once {
+        open::look_for(&plan.backend);
+    }
 
     let mut sessions = JoinSet::new();
     let mut outcome = Ok(());

@@ -225,11 +225,11 @@ impl Frame {
     /// # Errors
     /// See [`ParseError`].
     pub fn deserialize<T: DeserializeOwned>(&self) -> Result<T, ParseError> {
-        // Taken out meanwhile: a `Deserialize` may call this again.
-        let mut parser = PARSER.take().unwrap_or_default();
+        // Taken out meanwhile: a `Deserialize` may call this again. What a thread drops last finds none any more.
+        let mut parser = PARSER.try_with(Cell::take).ok().flatten().unwrap_or_default();
         let value = parser.parse_copy(self).and_then(Document::deserialize);
         if parser.footprint() <= KEPT {
-            PARSER.set(Some(parser));
+            let _ = PARSER.try_with(|kept| kept.set(Some(parser)));
         }
         value
     }

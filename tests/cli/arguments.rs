@@ -77,10 +77,7 @@ fn what_cannot_be_connected_to_is_told() {
     refused(&["bridge", "--listen", "stdio:", "--connect", &endpoint], 4, "nothing listens there");
     refused(&["probe", &endpoint], 4, "nothing listens there");
     refused(&["probe", "unix:/nowhere/at/all"], 4, "no such socket");
-    for listen in ["stdio:", "tcp://127.0.0.1:0", "http://127.0.0.1:0/mcp"] {
-        refused(&["bridge", "--listen", listen, "--", "no-such-command-here"], 5, "no such command in PATH");
-    }
-    refused(&["bridge", "--listen", "tcp://127.0.0.1:0", "--", "./no/such"], 5, "no such file");
+    refused(&["bridge", "--listen", "stdio:", "--", "no-such-command-here"], 5, "no such command in PATH");
     refused(&["bridge", "--listen", "stdio:", "--", "/no/such/file"], 5, "no such file");
     refused(&["bridge", "--listen", "stdio:", "--connect", "exec:/dev/null"], 5, "not executable");
 }

@@ -140,6 +140,8 @@ fn a_command_that_cannot_be_started_costs_one_client_only() {
         1,
         &["--listen", "tcp://127.0.0.1:0", "--connect", &format!("exec:{}", program.display())],
     );
+    // Told at once, in case that it is a slip of the pen.
+    bridge.log_line("no client can be served as it stands");
     let mut client = bridge.connect();
     assert!(client.line().is_empty(), "closed");
     bridge.log_line("no such file");
