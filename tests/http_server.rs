@@ -883,6 +883,27 @@ async fn batches_where_there_are_some() {
 }
 
 #[tokio::test]
+async fn a_batch_of_answers_that_nobody_waits_for_goes_nowhere() {
+    let mut world = plain().await;
+    let (mut session, id) = open(&mut world, "2025-03-26").await;
+    let mut client = Client::connect(world.addr).await;
+    let stray = format!("[{},{}]", answer(7, "1"), answer(8, "2"));
+    client.send(post(&id, &request(1, "a"))).await;
+    next(&mut session).await;
+    say(&mut session, &stray).await;
+    say(&mut session, &answer(1, "{}")).await;
+    let head = client.head().await.unwrap();
+    assert_eq!(head.get("content-type"), Some("application/json"));
+    assert_eq!(client.body(&head).await, answer(1, "{}").as_bytes());
+    // Nor on the stream of a GET.
+    say(&mut session, &stray).await;
+    say(&mut session, &notification("x")).await;
+    client.send(get(&id)).await;
+    client.head().await.unwrap();
+    assert_eq!(Events::new(&mut client).data().await.unwrap(), notification("x"));
+}
+
+#[tokio::test]
 async fn sessions_with_the_same_ids_are_never_mixed() {
     let mut world = plain().await;
     let mut tasks = Vec::new();

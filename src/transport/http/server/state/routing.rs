@@ -37,11 +37,18 @@ impl State {
                 Some(at)
             }
             Kind::Batch => {
-                let mut target = None;
+                let (mut target, mut stray) = (None, true);
                 for element in envelope.elements().flatten() {
-                    if let (Kind::Response | Kind::Error, Some(id)) = (element.kind(), element.raw_id()) {
-                        target = self.answers(id).or(target);
+                    match (element.kind(), element.raw_id()) {
+                        (Kind::Response | Kind::Error, Some(id)) if id != b"null" => {
+                            target = self.answers(id).or(target);
+                        }
+                        _ => stray = false,
                     }
+                }
+                if stray && target.is_none() && self.kind != SessionKind::Legacy {
+                    self.unrouted += 1;
+                    return;
                 }
                 target.or_else(|| self.newest())
             }
