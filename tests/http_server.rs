@@ -904,6 +904,29 @@ async fn a_batch_of_answers_that_nobody_waits_for_goes_nowhere() {
 }
 
 #[tokio::test]
+async fn what_a_batch_itself_takes_back_is_not_waited_for() {
+    let mut world = world(HttpServerConfig::builder().max_in_flight(2)).await;
+    let (mut session, id) = open(&mut world, "2025-03-26").await;
+    let cancelled = |id: u32| {
+        format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#)
+    };
+    let mut client = Client::connect(world.addr).await;
+    for _ in 0..3 {
+        let batch = format!("[{},{}]", request(1, "a"), cancelled(1));
+        let (head, body) = in_time(client.request(post(&id, &batch))).await;
+        assert_eq!((head.status, &*body), (202, ""));
+        assert_eq!(next(&mut session).await, batch);
+    }
+    // What comes before a request says nothing of it.
+    let batch = format!("[{},{},{},{}]", cancelled(2), request(1, "a"), request(2, "b"), cancelled(1));
+    client.send(post(&id, &batch)).await;
+    next(&mut session).await;
+    say(&mut session, &answer(2, "{}")).await;
+    let head = client.head().await.unwrap();
+    assert_eq!(client.body(&head).await, answer(2, "{}").as_bytes());
+}
+
+#[tokio::test]
 async fn sessions_with_the_same_ids_are_never_mixed() {
     let mut world = plain().await;
     let mut tasks = Vec::new();

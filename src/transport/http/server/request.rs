@@ -517,7 +517,11 @@ fn asked(body: &Bytes, envelope: &Envelope<'_>, batches: bool) -> Result<Asked, 
         } else if envelope.method().is_some_and(|method| method.is("notifications/cancelled"))
             && let Ok(Some(id)) = envelope.request_id()
         {
-            asked.cancels.push(keep(id));
+            match asked.ids.iter().position(|own| *own == id) {
+                // Of this very batch: there will be no answer to it.
+                Some(at) => drop(asked.ids.remove(at)),
+                None => asked.cancels.push(keep(id)),
+            }
         }
     };
     if envelope.kind() != Kind::Batch {
