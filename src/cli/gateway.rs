@@ -188,8 +188,9 @@ impl SupervisorObserver for Told {
                 self.set_ready(false);
                 warn!(backend = number, "cannot be opened: {error}");
             }
-            SupervisorEvent::Ended { number, error, in_flight, answered } => {
-                if !answered {
+            SupervisorEvent::Ended { number, error, in_flight, answered, finishing } => {
+                // What a client that hung up left it no time for says nothing of it.
+                if !answered && !finishing {
                     self.set_ready(false);
                 }
                 warn!(backend = number, in_flight, "ended: {error}");

@@ -233,6 +233,32 @@ fn probes_are_told_of_a_server_that_does_not_come_up() {
     }
 }
 
+#[test]
+fn clients_that_hang_up_are_no_sign_of_a_server_that_does_not_come_up() {
+    // Such a one fails when its input ends, and has had no time to answer before.
+    let arguments = [
+        "--listen",
+        "http://127.0.0.1:0/mcp",
+        "--listen",
+        "tcp://127.0.0.1:0",
+        "--restart",
+        "--",
+        "sh",
+        "-c",
+        "cat > /dev/null; exit 1",
+    ];
+    for said in ["", HELLO] {
+        let mut bridge = Bridge::start(2, &arguments);
+        let mut client = TcpStream::connect(("127.0.0.1", bridge.port())).unwrap();
+        client.set_read_timeout(Some(LIMIT)).unwrap();
+        client.write_all(format!("{said}\n").as_bytes()).unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        client.read_to_string(&mut String::new()).unwrap();
+        bridge.log_line("\"message\":\"closed\"");
+        assert_eq!(request(http_port(&bridge), "GET", "/readyz", "", "").status, 200, "{said}");
+    }
+}
+
 /// Answers `initialize` and, after a second, calls; ends with its input, whatever it has under way.
 const HASTY: &str = r#"
 while read -r line; do

@@ -80,6 +80,8 @@ pub enum SupervisorEvent<'a> {
         in_flight: usize,
         /// Whether it had answered a request with a result.
         answered: bool,
+        /// Whether its input had been closed before, as its client had ended.
+        finishing: bool,
     },
     /// It is started again after a pause.
     Waiting {

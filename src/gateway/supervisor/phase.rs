@@ -296,8 +296,8 @@ impl Supervisor {
         // That it ends when its input does, with nothing left to do, is no news.
         if !(self.finishing && in_flight == 0 && error.is_clean_end()) {
             self.tracker.status.add(Count::Ended);
-            let answered = self.tracker.has_answered();
-            let event = SupervisorEvent::Ended { number: self.number, error, in_flight, answered };
+            let (answered, finishing) = (self.tracker.has_answered(), self.finishing);
+            let event = SupervisorEvent::Ended { number: self.number, error, in_flight, answered, finishing };
             self.tracker.observer.event(&event);
         }
         self.tracker.fail_all(if self.finishing { ENDED } else { RESTARTING });
