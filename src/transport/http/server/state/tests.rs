@@ -185,3 +185,103 @@ async fn a_stream_that_stalls_is_taken_away() {
     let place = world.state.listen(Duration::ZERO, None);
     assert!(world.take(place).0.contains("xxx"), "kept for who comes back");
 }
+
+/// Whatever comes in whatever order: no sum is wrong, nothing is kept without bound, and nobody waits for what cannot come.
+#[tokio::test]
+async fn any_order_of_things_leaves_nobody_waiting() {
+    let cx = &mut Context::from_waker(Waker::noop());
+    for seed in 1..400_u64 {
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut pick = move |below: u64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % below
+        };
+        let mut world = World::new(3000, 6, LONG);
+        if seed % 2 == 0 {
+            world.state.revision = Some(Revision::R2025_11_25);
+        }
+        let mut places: Vec<(u64, u64)> = Vec::new();
+        let mut open: Vec<u64> = Vec::new();
+        let mut id = 0;
+        for _ in 0..120 {
+            match pick(8) {
+                0 | 1 if open.len() < 5 => {
+                    id += 1;
+                    open.push(id);
+                    places.push(world.ask(&id.to_string()));
+                }
+                2 if !open.is_empty() => {
+                    let id = open.swap_remove(pick(open.len() as u64) as usize);
+                    let long = "x".repeat(if pick(3) == 0 { 4000 } else { 1 });
+                    world.say(&answer(&id.to_string(), &long));
+                }
+                3 if !open.is_empty() => {
+                    let id = open.swap_remove(pick(open.len() as u64) as usize);
+                    world.state.cancel(id.to_string().as_bytes());
+                    world.check();
+                    if pick(2) == 0 {
+                        world.say(&answer(&id.to_string(), "late"));
+                    }
+                }
+                4 => world.say(&note(7)),
+                5 if !places.is_empty() => {
+                    let place = places.swap_remove(pick(places.len() as u64) as usize);
+                    world.state.detach(place, &world.config);
+                    world.check();
+                }
+                6 if id > 0 => {
+                    let last = format!("{}-{}", pick(id + 1), pick(3));
+                    if let Ok(place) = world.state.resume(last.as_bytes()) {
+                        places.push(place);
+                    }
+                    world.check();
+                }
+                7 if !places.is_empty() => {
+                    let at = pick(places.len() as u64) as usize;
+                    let place = places[at];
+                    let streaming = world
+                        .state
+                        .find(place.0)
+                        .is_none_or(|stream| stream.streaming || stream.holder != place.1);
+                    if streaming {
+                        if world.take(place).1 {
+                            places.swap_remove(at);
+                        }
+                    } else {
+                        match world.state.poll_answer(cx, place) {
+                            Poll::Ready(Answer::Message(_)) => {
+                                places.swap_remove(at);
+                            }
+                            Poll::Ready(Answer::Events) => world.state.stream(place, Duration::ZERO),
+                            Poll::Pending => {}
+                        }
+                        world.check();
+                    }
+                }
+                _ => {}
+            }
+            assert!(world.state.streams.len() <= 5 + places.len() + 7, "seed {seed}");
+            assert!(world.state.unanswered() <= open.len(), "seed {seed}");
+        }
+        for id in open {
+            match pick(2) {
+                0 => world.state.cancel(id.to_string().as_bytes()),
+                _ => world.say(&answer(&id.to_string(), "")),
+            }
+        }
+        assert!(world.state.poll_quiet(cx).is_ready(), "seed {seed}");
+        for place in places {
+            let posts =
+                world.state.find(place.0).is_some_and(|stream| stream.holder == place.1 && !stream.streaming);
+            if posts && matches!(world.state.poll_answer(cx, place), Poll::Ready(Answer::Message(_))) {
+                continue;
+            }
+            if posts {
+                world.state.stream(place, Duration::ZERO);
+            }
+            assert!(world.take(place).1 || place.0 == LISTEN, "seed {seed}");
+        }
+    }
+}
