@@ -149,7 +149,13 @@ pub(crate) async fn serve(listeners: Vec<Listener>, plan: Plan) -> Result<(), Fa
             () = until(deadline) => {
                 let cut = sessions.len();
                 let _ = stop.send(Stop::Cut);
-                let ended = async { while sessions.join_next().await.is_some() {} };
+                let ended = async {
+                    while sessions.join_next().await.is_some() {}
+                    // Those over HTTP that waited for answers are told that none will come.
+                    for connections in &connections {
+                        connections.end().await;
+                    }
+                };
                 tokio::select! {
                     _ = tokio::time::timeout(CUT_TIMEOUT, ended) => {}
                     signal = signals.next() => return Err(Failure::Signal(signal.number())),

@@ -293,6 +293,29 @@ fn what_is_under_way_is_answered_before_the_input_of_a_server_is_closed() {
 }
 
 #[test]
+fn who_is_cut_off_is_told() {
+    let arguments =
+        ["tap", "--listen", "http://127.0.0.1:0/mcp", "--drain-timeout", "500ms", "--", "sh", "-c", HASTY];
+    // Several, as the end of the process has to come in between.
+    let mut bridges: Vec<_> = (0..8).map(|_| Bridge::start(1, &arguments)).collect();
+    let calls: Vec<_> = bridges
+        .iter_mut()
+        .map(|bridge| {
+            let session = Session::open(http_port(bridge));
+            let call = thread::spawn(move || session.call(json!(2), "never answered", json!({})));
+            bridge.log_line("never answered");
+            bridge.signal("TERM");
+            call
+        })
+        .collect();
+    for (bridge, call) in bridges.iter_mut().zip(calls) {
+        let answer = call.join().unwrap();
+        assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(2), &json!(-32603)), "{answer}");
+        assert_eq!(bridge.code(), 1);
+    }
+}
+
+#[test]
 fn a_server_that_ends_because_it_is_asked_to_is_no_news() {
     let directory = tempfile::tempdir().unwrap();
     let server = server(directory.path());
