@@ -220,8 +220,8 @@ impl HttpSession {
     }
 
     /// Waits until no client waits for an answer of this session: until then to close it would fail requests that are under
-    /// way. Clients that have gone do not count, nor do subscriptions (2026-07-28) and WebSockets, whose requests only
-    /// their ends know.
+    /// way. Clients that have gone do not count, nor do subscriptions (2026-07-28), sessions of 2024-11-05 and WebSockets:
+    /// of the last two only their ends know what is under way.
     ///
     /// # Cancel safety
     /// Safe. One task at a time.
