@@ -73,8 +73,8 @@ async fn serve(mut stream: UnixStream, script: Shared) {
         loop {
             let head = bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4);
             if let Some(head) = head {
-                let text =
-                    String::from_utf8(bytes[..head].to_vec()).expect("a head is text").to_ascii_lowercase();
+                // Not all of it has to be UTF-8: ids of events come back as they were sent (RFC 9110 §5.5).
+                let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
                 let length = text.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
                 let size = length.map_or(0, |length| length.parse().expect("a length"));
                 if bytes.len() >= head + size {
