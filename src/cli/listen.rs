@@ -387,8 +387,13 @@ fn listening(error: &io::Error, is_socket_file: bool) -> String {
 }
 
 /// What stands where a socket is to be, when it is no server that listens.
+#[cfg(unix)]
 fn in_the_way(error: &io::Error) -> Option<String> {
-    let text = error.get_ref()?.to_string();
-    let (_, why) = text.strip_prefix("cannot listen at ")?.split_once(": ")?;
-    (!why.starts_with("another server is listening")).then(|| why.to_owned())
+    let occupied: &unix::Occupied = error.get_ref()?.downcast_ref()?;
+    (!occupied.is_served).then(|| occupied.why.clone())
+}
+
+#[cfg(not(unix))]
+fn in_the_way(_: &io::Error) -> Option<String> {
+    None
 }

@@ -22,6 +22,7 @@ use tokio::{
     },
 };
 
+pub use self::path::Occupied;
 use self::path::SocketFile;
 use super::accept::Backoff;
 use crate::limits::CONNECT_TIMEOUT;
@@ -170,8 +171,8 @@ impl Listener {
     /// than this one and root are closed before anything is read.
     ///
     /// # Errors
-    /// `AddrInUse` when something stands at `path` that must not be replaced, `InvalidInput` for a path longer than
-    /// the system's limit, otherwise what the system says. The text names the path.
+    /// `AddrInUse`, with an [`Occupied`] in it, when something stands at `path` that must not be replaced, `InvalidInput`
+    /// for a path longer than the system's limit, otherwise what the system says. The text names the path.
     ///
     /// # Panics
     /// When called outside a tokio runtime with I/O enabled.

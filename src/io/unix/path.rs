@@ -4,6 +4,7 @@
 //! Used by the Unix listener only.
 
 use std::{
+    fmt,
     fs::{DirBuilder, File, Permissions},
     io,
     os::unix::{
@@ -117,8 +118,36 @@ pub(super) fn check_length(path: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, reason))
 }
 
+/// The error inside the `io::Error` that says why nothing can listen at a path: something stands there that stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Occupied {
+    /// Where.
+    pub path: PathBuf,
+    /// What stands there, or why that cannot be told.
+    pub why: String,
+    /// Whether it is the socket of a server that listens.
+    pub is_served: bool,
+}
+
+impl fmt::Display for Occupied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot listen at {}: {}", self.path.display(), self.why)
+    }
+}
+
+impl std::error::Error for Occupied {}
+
+impl Occupied {
+    fn by_server(path: &Path) -> io::Error {
+        let why = "another server is listening there".to_owned();
+        io::Error::new(io::ErrorKind::AddrInUse, Self { path: path.to_owned(), why, is_served: true })
+    }
+}
+
 fn in_use(path: &Path, why: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::AddrInUse, format!("cannot listen at {}: {why}", path.display()))
+    let why = why.to_owned();
+    io::Error::new(io::ErrorKind::AddrInUse, Occupied { path: path.to_owned(), why, is_served: false })
 }
 
 /// Moves a socket to its name, only if nothing stands there. The socket stays bound: the kernel finds it by inode.
@@ -154,7 +183,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Err(error) => return Err(in_use(path, &error.to_string())),
     }
     if !is_dead(path)? {
-        return Err(in_use(path, "another server is listening there"));
+        return Err(Occupied::by_server(path));
     }
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(in_use(
