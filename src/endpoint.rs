@@ -314,7 +314,7 @@ impl FromStr for Endpoint {
                 let (host, port) = host_and_port(body, "tls")?;
                 Address::Tls(Box::new(TlsAddress::new(host, port)))
             }
-            "unix" => unix(body)?,
+            "unix" => Address::Unix(socket_path(body)?),
             _ => return Err(unknown_scheme(head, text)),
         };
         let endpoint = Self::new(address);
@@ -438,12 +438,13 @@ fn host_and_port(body: &str, scheme: &'static str) -> Result<(String, u16), Endp
     }
 }
 
-fn unix(body: &str) -> Result<Address, EndpointError> {
+/// Where a Unix socket is: a path, or Linux's abstract name behind `@`, which begins with a NUL as the system has it.
+fn socket_path(body: &str) -> Result<PathBuf, EndpointError> {
     let path = match body.strip_prefix("//") {
         Some(path) if path.starts_with('/') => path,
         Some(_) => {
             return Err(EndpointError::BadPath {
-                reason: "after unix:// an absolute path follows: unix:///run/x",
+                reason: "after the two slashes an absolute path follows: unix:///run/x",
             });
         }
         None => body,
@@ -469,7 +470,7 @@ fn unix(body: &str) -> Result<Address, EndpointError> {
             reason: "it is longer than the system allows (107 bytes on Linux)",
         });
     }
-    Ok(Address::Unix(path))
+    Ok(path)
 }
 
 fn unescaped(text: &str) -> Result<PathBuf, EndpointError> {

@@ -5,7 +5,7 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use super::{EndpointError, path_bytes, shown, unescaped};
+use super::{EndpointError, path_bytes, shown, socket_path};
 
 /// What is spoken at a [`Url`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -95,15 +95,14 @@ impl FromStr for Url {
                 None => (Some(rest), None),
             };
             let (path, target) = (path.unwrap_or_default(), target.unwrap_or("/"));
-            let path = unescaped(path.strip_prefix("//").unwrap_or(path))?;
-            if path.as_os_str().is_empty() || !target.starts_with('/') {
+            if path.is_empty() || !target.starts_with('/') {
                 return Err(wrong(
                     "ws+unix:SOCKET or ws+unix:SOCKET:/PATH is needed, or the same with http+unix",
                 ));
             }
             return Ok(Self {
                 protocol,
-                place: Place::Unix(path),
+                place: Place::Unix(socket_path(path)?),
                 host: "localhost".into(),
                 target: target.into(),
             });
@@ -148,8 +147,21 @@ impl fmt::Display for Url {
             Place::Tcp { .. } => write!(f, "{}://{}{}", self.scheme(), self.host, self.target),
             Place::Unix(path) => {
                 write!(f, "{}:", self.scheme())?;
-                for byte in path_bytes(path) {
+                let bytes = path_bytes(path);
+                let bytes = match bytes.strip_prefix(b"\0") {
+                    Some(name) => {
+                        f.write_str("@")?;
+                        name
+                    }
+                    None => bytes,
+                };
+                // The two slashes that such a path begins with would be read as those before an authority.
+                if bytes.starts_with(b"//") {
+                    f.write_str("//")?;
+                }
+                for (at, byte) in bytes.iter().enumerate() {
                     match byte {
+                        b'@' if at == 0 => f.write_str("%40")?,
                         b':' | b'%' | b'#' => write!(f, "%{byte:02X}")?,
                         byte if byte.is_ascii_graphic() => write!(f, "{}", char::from(*byte))?,
                         byte => write!(f, "%{byte:02X}")?,
@@ -182,6 +194,9 @@ mod tests {
             ("http+unix:/run/x:/mcp", "localhost", "/mcp", "http+unix:/run/x:/mcp"),
             ("ws+unix:/run/x", "localhost", "/", "ws+unix:/run/x"),
             ("ws+unix:///run/x%3a:/p", "localhost", "/p", "ws+unix:/run/x%3A:/p"),
+            ("http+unix:////run/x", "localhost", "/", "http+unix:////run/x"),
+            ("ws+unix:@name:/p", "localhost", "/p", "ws+unix:@name:/p"),
+            ("ws+unix:%40name", "localhost", "/", "ws+unix:%40name"),
         ] {
             let url: Url = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!((&*url.host, &*url.target, &*url.to_string()), (host, target, written));
@@ -218,6 +233,8 @@ mod tests {
             "ws://h/ x",
             "ws+unix:",
             "ws+unix:/a:b",
+            "ws+unix://run/x",
+            "ws+unix:@",
         ] {
             assert!(bad.parse::<Url>().is_err(), "{bad}");
         }
