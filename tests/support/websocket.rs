@@ -115,7 +115,8 @@ pub fn decode(bytes: &[u8], role: Role) -> Vec<Event> {
             (0, None) | (1 | 2, Some(_)) => broken!(1002),
             _ => {}
         }
-        if opcode < 8 && size > framewire::limits::MAX_MESSAGE_SIZE {
+        let before = message.as_ref().map_or(0, |(_, sofar)| sofar.len());
+        if opcode < 8 && size.saturating_add(before) > framewire::limits::MAX_MESSAGE_SIZE {
             broken!(1009);
         }
         let here = &rest[head..rest.len().min(head + size)];
