@@ -43,6 +43,8 @@ fn every_kind_is_told() {
         (r#""{\"id\":1}""#, Kind::Other),
         (r#"{"id":1,"method":"ping"}"#, Kind::Other),
         (r#"{"jsonrpc":"1.0","id":1,"method":"ping"}"#, Kind::Other),
+        (r#"{"jsonrpc":"2\u002e0","id":1,"method":"ping"}"#, Kind::Request),
+        (r#"{"jsonrpc":"2\u002e1","id":1,"method":"ping"}"#, Kind::Other),
         (r#"{"jsonrpc":2.0,"id":1,"method":"ping"}"#, Kind::Other),
         (r#"{"jsonrpc":"2.0","id":1,"result":1,"error":{}}"#, Kind::Other),
         (r#"{"jsonrpc":"2.0","id":1,"result":1,"method":"ping"}"#, Kind::Other),

@@ -267,7 +267,8 @@ impl<'a> Envelope<'a> {
     fn classify(&self) -> Kind {
         let Parts { jsonrpc, method, result, error, .. } = &self.parts;
         let id = self.id();
-        if self.part(jsonrpc) != Some(b"\"2.0\"") || matches!(id, Id::Other(_)) {
+        let version = self.part(jsonrpc).and_then(RawString::of_value);
+        if !version.is_some_and(|version| version.is("2.0")) || matches!(id, Id::Other(_)) {
             return Kind::Other;
         }
         match (self.method(), !result.is_empty(), !error.is_empty(), id) {
