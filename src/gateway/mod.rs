@@ -4,6 +4,8 @@
 
 mod backend;
 mod bridge;
+#[cfg(feature = "gateway")]
+mod calls;
 mod echo;
 #[cfg(feature = "gateway")]
 mod era;

@@ -3,7 +3,6 @@
 //! Uses `transport`, `json` and what is below them; the hub and the command use it. It logs nothing: a
 //! [`SupervisorObserver`] is told.
 
-mod calls;
 mod config;
 mod phase;
 mod settings;

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::calls::Key;
+use crate::gateway::calls::Key;
 use crate::{
     json::{Envelope, RawString, member},
     limits::{MAX_SUBSCRIPTIONS, SUBSCRIPTION_BYTES},

@@ -6,7 +6,6 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
-    calls::{Calls, Key},
     config::{SupervisorEvent, SupervisorObserver},
     settings::Settings,
     status::{Count, Status},
@@ -16,6 +15,7 @@ use crate::{
     codec::Excerpt,
     error::{Fault, JsonReason},
     gateway::{
+        calls::{Calls, Key},
         refusal::{self, BAD_ANSWER, INVALID_REQUEST, SERVER_ENDED, TOO_MANY},
         splice::{Exchange, Field, Fields},
     },

@@ -1,6 +1,6 @@
 //! Requests under way, found by their ids.
 //!
-//! Used by supervisor only. Keeps its memory: in the steady state a request costs none.
+//! Used by supervisor and bridge. Keeps its memory: in the steady state a request costs none.
 
 use std::{
     borrow::Cow,
@@ -17,7 +17,7 @@ const KEPT: usize = 64;
 
 /// An id as it is compared: strings with their escapes resolved, as a server may write another escape for the same text.
 #[derive(Debug)]
-pub(super) struct Key<'a> {
+pub(in crate::gateway) struct Key<'a> {
     /// As it came, quotes included.
     raw: &'a [u8],
     text: Cow<'a, [u8]>,
@@ -25,7 +25,7 @@ pub(super) struct Key<'a> {
 
 impl<'a> Key<'a> {
     /// `None` when there is no id, or one that names nothing.
-    pub(super) fn of(envelope: &Envelope<'a>) -> Option<Self> {
+    pub(in crate::gateway) fn of(envelope: &Envelope<'a>) -> Option<Self> {
         let raw = envelope.raw_id()?;
         let text = match envelope.id() {
             Id::Integer(_) => Cow::Borrowed(raw),
@@ -36,7 +36,7 @@ impl<'a> Key<'a> {
     }
 
     /// That of a value within a message: a requestId.
-    pub(super) fn of_value(raw: &'a [u8]) -> Option<Self> {
+    pub(in crate::gateway) fn of_value(raw: &'a [u8]) -> Option<Self> {
         let text = match raw {
             [b'"', inner @ .., b'"'] => plain(raw, inner, || crate::json::unescape(inner)),
             [b'-' | b'0'..=b'9', ..] => Cow::Borrowed(raw),
@@ -45,11 +45,11 @@ impl<'a> Key<'a> {
         Some(Self { raw, text })
     }
 
-    pub(super) fn text(&self) -> &[u8] {
+    pub(in crate::gateway) fn text(&self) -> &[u8] {
         &self.text
     }
 
-    pub(super) fn raw(&self) -> &'a [u8] {
+    pub(in crate::gateway) fn raw(&self) -> &'a [u8] {
         self.raw
     }
 }
@@ -113,7 +113,7 @@ impl Hasher for Same {
 
 /// Requests under way. Two of the same id are two.
 #[derive(Debug)]
-pub(super) struct Calls {
+pub(in crate::gateway) struct Calls {
     places: Vec<Place>,
     free: u32,
     by_hash: HashMap<u64, u32, BuildHasherDefault<Same>>,
@@ -135,11 +135,11 @@ impl Default for Calls {
 }
 
 impl Calls {
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::gateway) fn len(&self) -> usize {
         self.len
     }
 
-    pub(super) fn insert(&mut self, key: &Key<'_>, tag: u8) {
+    pub(in crate::gateway) fn insert(&mut self, key: &Key<'_>, tag: u8) {
         let hash = self.hasher.hash_one(&*key.text);
         let index = if self.free == NONE {
             self.places.push(Place { bytes: Vec::new(), text: 0, hash, next: NONE, live: true, tag });
@@ -163,7 +163,7 @@ impl Calls {
         self.len += 1;
     }
 
-    pub(super) fn contains(&self, key: &Key<'_>) -> bool {
+    pub(in crate::gateway) fn contains(&self, key: &Key<'_>) -> bool {
         if self.len == 0 {
             return false;
         }
@@ -178,7 +178,7 @@ impl Calls {
     }
 
     /// Takes one with this id out and gives its tag; of several the oldest.
-    pub(super) fn remove(&mut self, key: &Key<'_>) -> Option<u8> {
+    pub(in crate::gateway) fn remove(&mut self, key: &Key<'_>) -> Option<u8> {
         if self.len == 0 {
             return None;
         }
@@ -212,7 +212,7 @@ impl Calls {
     }
 
     /// Takes all out; each is given with its id as it came and its tag.
-    pub(super) fn drain(&mut self, mut each: impl FnMut(&[u8], u8)) {
+    pub(in crate::gateway) fn drain(&mut self, mut each: impl FnMut(&[u8], u8)) {
         let mut room = Vec::new();
         for place in self.places.iter().filter(|place| place.live) {
             each(place.raw(&mut room), place.tag);
@@ -220,7 +220,7 @@ impl Calls {
         self.clear();
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(in crate::gateway) fn clear(&mut self) {
         self.places = Vec::new();
         self.by_hash.clear();
         (self.free, self.len) = (NONE, 0);
