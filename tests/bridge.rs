@@ -338,6 +338,50 @@ async fn a_stop_delivers_what_has_come_and_the_answers_to_it() {
     }
 }
 
+#[cfg(feature = "gateway")]
+#[tokio::test]
+async fn a_stop_waits_for_answers_where_it_is_asked_to() {
+    const PING: &[u8] = br#"{"jsonrpc":"2.0","id":9,"method":"ping"}"#;
+    const PONG: &[u8] = br#"{"jsonrpc":"2.0","id":9,"result":{}}"#;
+    const CANCELLED: &[u8] =
+        br#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":3}}"#;
+    let call = |id: u8| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call"}}"#).into_bytes();
+    let answer = |id: u8| format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#).into_bytes();
+    for near in KINDS {
+        let (mut client, mut near_end) = pair(near).await;
+        let (mut backend, mut far_end) = pair(Kind::Memory).await;
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let script = async {
+            for id in 1..=3 {
+                send(&mut client, &call(id)).await.unwrap();
+                assert_eq!(receive(&mut backend).await.unwrap(), call(id));
+            }
+            stop.send(()).unwrap();
+            // What a call under way asks of the client passes, and so does what the client has to say.
+            send(&mut backend, PING).await.unwrap();
+            assert_eq!(receive(&mut client).await.unwrap(), PING);
+            for message in [PONG.to_vec(), call(4), CANCELLED.to_vec()] {
+                send(&mut client, &message).await.unwrap();
+                assert_eq!(receive(&mut backend).await.unwrap(), message);
+            }
+            for id in [2, 1] {
+                send(&mut backend, &answer(id)).await.unwrap();
+                assert_eq!(receive(&mut client).await.unwrap(), answer(id));
+            }
+            // The fourth came too late to be waited for.
+            assert!(matches!(receive(&mut backend).await, Err(Error::Ended(End::Eof))));
+            end(&mut backend).await;
+            assert!(matches!(receive(&mut client).await, Err(Error::Ended(End::Eof))));
+        };
+        let mut bridge = Bridge::default();
+        bridge.answers_first = true;
+        let both = async { tokio::join!(script, bridge.run(&mut near_end, &mut far_end, &Silent, stopped)) };
+        let ((), report) = timeout(LIMIT, both).await.expect("hangs");
+        assert!(report.to_backend.received.is_none(), "it was stopped, not ended");
+        assert_eq!((report.to_backend.messages, report.to_client.messages), (6, 3));
+    }
+}
+
 /// Dropped after every number of polls and run anew: each message comes once, whole and in order.
 #[tokio::test]
 async fn dropping_it_in_the_middle_loses_and_doubles_nothing() {

@@ -104,7 +104,7 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     max_connections: usize,
 
-    /// How long connections may take to end after SIGINT or SIGTERM
+    /// How long connections may take to end after SIGINT or SIGTERM, calls under way to be answered first
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = quantity::duration)]
     drain_timeout: Duration,
 
@@ -191,6 +191,11 @@ pub(crate) fn start(ends: Ends, limits: &Limits, tap: Option<Tap>) -> Result<(),
     if limits.drop_noise {
         bridge.noise = Noise::Drop;
     }
+    // The one client on stdio that stops its bridge wants no more answers.
+    bridge.answers_first = match &shape {
+        Shape::Serve(listen, _) => listen.iter().any(|endpoint| endpoint.address != Address::Stdio),
+        Shape::Join(..) => false,
+    };
     let max = limits.max_message_size.0;
     // What comes from there is JSON, on as many lines as it likes.
     let speaks_json = |endpoint: &Endpoint| {

@@ -351,12 +351,12 @@ fn opened(session: HttpSession) -> Opened {
         "" => session.peer().to_owned(),
         id => format!("{} session {}", session.peer(), id.get(..8).unwrap_or(id)),
     };
-    let answered: Pin<Box<dyn Future<Output = ()> + Send + Sync>> = Box::pin(session.answered());
-    Opened {
-        speaks,
-        answered: Some(answered),
-        ..Opened::behind(AnyTransport::Other(Box::new(session)), peer)
-    }
+    // Of the others only their ends know what is under way.
+    let answered: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>> = match session.kind() {
+        SessionKind::WebSocket | SessionKind::Legacy => None,
+        _ => Some(Box::pin(session.answered())),
+    };
+    Opened { speaks, answered, ..Opened::behind(AnyTransport::Other(Box::new(session)), peer) }
 }
 
 fn is_socket_file(endpoint: &Endpoint) -> bool {

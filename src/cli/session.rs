@@ -331,17 +331,19 @@ async fn run(
 ) -> Result<(), Failure> {
     debug!(connection = number, backend = backend.peer, "joined");
     let watcher = Watcher { number, tap: plan.tap.as_ref(), faults: AtomicU64::new(0) };
+    let mut bridge = plan.bridge.clone();
     let answered = client.answered.take();
+    // A server may end with its input, whatever it has under way.
+    bridge.answers_first &= answered.is_none();
     let stop = async {
         asked(stopped.clone(), Stop::Drain).await;
-        // A server may end with its input, whatever it has under way.
         if let Some(answered) = answered {
             answered.await;
         }
     };
     let cut = asked(stopped.clone(), Stop::Cut);
     let report = tokio::select! {
-        report = plan.bridge.run(&mut client.link, &mut backend.link, &watcher, stop) => report,
+        report = bridge.run(&mut client.link, &mut backend.link, &watcher, stop) => report,
         () = cut => {
             info!(connection = number, "cut off");
             Box::pin(part(client, backend, true)).await;

@@ -1,6 +1,7 @@
 //! [`Bridge`]: forwards whole messages both ways between two transports until both directions have ended.
 
 mod flow;
+mod pending;
 
 use std::{
     future::{Future, poll_fn},
@@ -11,7 +12,7 @@ use std::{
 
 use tokio::time::{Instant, Sleep};
 
-use self::flow::Flow;
+use self::{flow::Flow, pending::Pending};
 use crate::{Error, transport::PollTransport};
 
 /// Which way a message goes.
@@ -91,6 +92,14 @@ pub struct Bridge {
     /// Found out by [`Envelope::peek`](crate::json::Envelope::peek): some 0.1 µs for a small message.
     #[cfg(feature = "json")]
     pub noise: Noise,
+    /// Whether a stop waits for the answers to requests of JSON-RPC that are under way then, as a backend may end with its
+    /// input. Messages pass until the last has come or was cancelled, however long that takes; requests that come
+    /// meanwhile are passed on too, and not waited for. Default: no.
+    ///
+    /// Costs a [`peek`](crate::json::Envelope::peek) of each message, and remembers up to
+    /// [`MAX_IN_FLIGHT`](crate::limits::MAX_IN_FLIGHT) ids of up to [`MAX_ID_SIZE`](crate::limits::MAX_ID_SIZE) bytes.
+    #[cfg(feature = "gateway")]
+    pub answers_first: bool,
 }
 
 impl Default for Bridge {
@@ -100,6 +109,8 @@ impl Default for Bridge {
             parting: Duration::from_secs(1),
             #[cfg(feature = "json")]
             noise: Noise::default(),
+            #[cfg(feature = "gateway")]
+            answers_first: false,
         }
     }
 }
@@ -138,7 +149,8 @@ pub struct Report {
 
 impl Bridge {
     /// Joins `client` and `backend` until both directions have ended. When `stop` completes, no more is read from the
-    /// client; what it sent before is delivered, the backend's input is closed, and its answers still pass.
+    /// client (with `answers_first`: once it has its answers); what it sent before is delivered, the backend's input is
+    /// closed, and its answers still pass.
     ///
     /// Any two transports: links, [`MemoryTransport`](crate::transport::MemoryTransport), `Box<dyn PollTransport>`.
     /// Neither is closed altogether afterwards; that is left to the caller.
@@ -165,25 +177,30 @@ impl Bridge {
         #[cfg(feature = "json")]
         back.look_for(self.noise);
         let (mut first, mut gave_up) = (None, false);
-        let (mut stop, mut stopped) = (pin!(stop), false);
+        let (mut stop, mut stopping, mut stopped) = (pin!(stop), false, false);
+        let mut pending = Pending::of(self);
         let mut sleep: Option<(Pin<Box<Sleep>>, u64)> = None;
         poll_fn(|cx| {
-            out.poll(client, backend, cx);
+            out.poll(client, backend, &mut pending, cx);
             // Only now: what the client has sent before still passes.
-            if !stopped && out.is_waiting() && stop.as_mut().poll(cx).is_ready() {
+            if !stopping && out.is_waiting() && stop.as_mut().poll(cx).is_ready() {
+                stopping = true;
+                pending.freeze();
+            }
+            back.poll(backend, client, &mut pending, cx);
+            if stopping && !stopped && (pending.is_empty() || back.is_over()) {
                 stopped = true;
                 out.stop();
-                out.poll(client, backend, cx);
+                out.poll(client, backend, &mut pending, cx);
             }
-            back.poll(backend, client, cx);
             if out.is_held() {
                 if !back.is_over() {
                     ready!(poll_silence(&mut sleep, self.parting, back.progress(), cx));
                 }
                 sleep = None;
                 out.release();
-                out.poll(client, backend, cx);
-                back.poll(backend, client, cx);
+                out.poll(client, backend, &mut pending, cx);
+                back.poll(backend, client, &mut pending, cx);
             }
             if out.is_late() || back.is_late() {
                 gave_up = true;

@@ -293,6 +293,47 @@ fn what_is_under_way_is_answered_before_the_input_of_a_server_is_closed() {
 }
 
 #[test]
+fn so_is_what_came_over_a_byte_stream_or_a_websocket() {
+    const CALL: &str = r#"{"jsonrpc":"2.0","id":2,"method":"sleep","params":{"_meta":{"progressToken":7}}}"#;
+    let kept = |address: &str, flag: Option<&str>| {
+        let mut arguments = vec!["--listen", address, "--drain-timeout", "60s"];
+        arguments.extend(flag);
+        arguments.extend(["--", "sh", "-c", HASTY]);
+        Bridge::start(1, &arguments)
+    };
+    for flag in [None, Some("--restart"), Some("--shared")] {
+        let mut bridge = kept("tcp://127.0.0.1:0", flag);
+        let mut client = bridge.connect();
+        client.ask(HELLO);
+        // The first answer is the progress: the call is under way.
+        client.ask(CALL);
+        bridge.signal("TERM");
+        let answer: Value = serde_json::from_slice(&client.line()).unwrap();
+        assert_eq!((&answer["id"], &answer["result"]["slept"]), (&json!(2), &json!(true)), "{answer}");
+        assert!(client.rest().is_empty());
+        assert_eq!(bridge.code(), 0);
+
+        let mut bridge = kept("ws://127.0.0.1:0", flag);
+        let url = &bridge.endpoints[0];
+        let address = url.trim_start_matches("ws://").trim_end_matches('/');
+        let stream = TcpStream::connect(address).unwrap();
+        let (mut socket, _) = tungstenite::client(url, stream).map_err(|error| error.to_string()).unwrap();
+        let mut ask = |message: &str| {
+            socket.send(message.into()).unwrap();
+            socket.read().unwrap()
+        };
+        ask(HELLO);
+        ask(CALL);
+        bridge.signal("TERM");
+        let answer: Value = serde_json::from_slice(&socket.read().unwrap().into_data()).unwrap();
+        assert_eq!((&answer["id"], &answer["result"]["slept"]), (&json!(2), &json!(true)), "{answer}");
+        assert!(socket.read().unwrap().is_close());
+        while socket.read().is_ok() {}
+        assert_eq!(bridge.code(), 0);
+    }
+}
+
+#[test]
 fn who_is_cut_off_is_told() {
     let arguments =
         ["tap", "--listen", "http://127.0.0.1:0/mcp", "--drain-timeout", "500ms", "--", "sh", "-c", HASTY];

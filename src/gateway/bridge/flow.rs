@@ -5,7 +5,7 @@
 
 use std::task::{Context, Poll};
 
-use super::{Direction, Observer, Passed};
+use super::{Direction, Observer, Passed, pending::Pending};
 use crate::{
     Error,
     error::{Deadline, End},
@@ -89,14 +89,14 @@ impl<'a, O: Observer + ?Sized> Flow<'a, O> {
     }
 
     /// Moves what can be moved now and registers for more.
-    pub(super) fn poll<A, B>(&mut self, from: &mut A, to: &mut B, cx: &mut Context<'_>)
+    pub(super) fn poll<A, B>(&mut self, from: &mut A, to: &mut B, pending: &mut Pending, cx: &mut Context<'_>)
     where
         A: PollTransport + ?Sized,
         B: PollTransport + ?Sized,
     {
         self.waiting = false;
         if matches!(self.state, State::Open) {
-            self.pass(from, to, cx);
+            self.pass(from, to, pending, cx);
         }
         if matches!(self.state, State::Held) {
             self.flush(to, cx);
@@ -164,7 +164,7 @@ impl<'a, O: Observer + ?Sized> Flow<'a, O> {
         self.progress
     }
 
-    fn pass<A, B>(&mut self, from: &mut A, to: &mut B, cx: &mut Context<'_>)
+    fn pass<A, B>(&mut self, from: &mut A, to: &mut B, pending: &mut Pending, cx: &mut Context<'_>)
     where
         A: PollTransport + ?Sized,
         B: PollTransport + ?Sized,
@@ -188,7 +188,7 @@ impl<'a, O: Observer + ?Sized> Flow<'a, O> {
                 Poll::Ready(Ok((kind, payload))) => {
                     to.set_kind(kind);
                     turn += payload.len() + MESSAGE;
-                    self.hand_on(payload, to);
+                    self.hand_on(payload, to, pending);
                 }
                 Poll::Ready(Err(error)) if error.is_fatal() => {
                     self.passed.received = Some(error);
@@ -225,7 +225,7 @@ impl<'a, O: Observer + ?Sized> Flow<'a, O> {
         true
     }
 
-    fn hand_on(&mut self, payload: &[u8], to: &mut (impl PollTransport + ?Sized)) {
+    fn hand_on(&mut self, payload: &[u8], to: &mut (impl PollTransport + ?Sized), pending: &mut Pending) {
         self.progress += 1;
         if self.passed.sent.is_some() {
             self.passed.lost += 1;
@@ -244,6 +244,7 @@ impl<'a, O: Observer + ?Sized> Flow<'a, O> {
                 self.unflushed = true;
                 self.passed.messages += 1;
                 self.passed.bytes += payload.len() as u64;
+                pending.note(self.direction, payload);
             }
             Err(error) if error.is_fatal() => {
                 self.passed.lost += 1;
