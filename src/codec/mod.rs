@@ -404,13 +404,13 @@ impl Wrap {
     }
 
     /// A wrap whose head is what `write` puts to the start of its argument, as many bytes as it returns; nothing after the
-    /// payload.
+    /// payload, which goes out under `mask`.
     #[cfg(feature = "websocket")]
     #[inline]
-    pub(crate) fn with_head(write: impl FnOnce(&mut [u8; MAX_HEAD]) -> usize) -> Self {
+    pub(crate) fn with_head(mask: Option<[u8; 4]>, write: impl FnOnce(&mut [u8; MAX_HEAD]) -> usize) -> Self {
         let mut head = [0; MAX_HEAD];
         let head_len = write(&mut head) as u8;
-        Self { head, head_len, mask: None, tail: &[] }
+        Self { head, head_len, mask, tail: &[] }
     }
 
     /// As it is, but that the payload goes out under a mask: each of its bytes xor those of `key`, again and again

@@ -18,32 +18,40 @@ fn widen(key: [u8; 4]) -> u64 {
     half << 32 | half
 }
 
-/// Takes the mask off `block` and adds what comes of it to `seen`, of which only the high bits of bytes are of meaning.
+/// Takes the mask off `blocks`. Of what is returned only the high bits of bytes are of meaning: some are set unless all is
+/// ASCII.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn unmask_block(block: &mut [u8; 16], wide: u64, seen: &mut u64) {
+fn unmask_small_blocks(blocks: &mut [[u8; 16]], wide: u64) -> u64 {
     use std::arch::x86_64::{
-        _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi64x, _mm_storeu_si128, _mm_xor_si128,
+        _mm_loadu_si128, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi64x, _mm_setzero_si128,
+        _mm_storeu_si128, _mm_xor_si128,
     };
-    let at = block.as_mut_ptr().cast();
-    // SAFETY: every x86-64 has SSE2; the block is 16 bytes to read and to write, at any address.
+    // SAFETY: every x86-64 has SSE2; each block is 16 bytes to read and to write, at any address.
     let high = unsafe {
-        let plain = _mm_xor_si128(_mm_loadu_si128(at), _mm_set1_epi64x(wide as i64));
-        _mm_storeu_si128(at, plain);
-        _mm_movemask_epi8(plain)
+        let key = _mm_set1_epi64x(wide as i64);
+        let mut seen = _mm_setzero_si128();
+        for block in blocks {
+            let at = block.as_mut_ptr().cast();
+            let plain = _mm_xor_si128(_mm_loadu_si128(at), key);
+            _mm_storeu_si128(at, plain);
+            seen = _mm_or_si128(seen, plain);
+        }
+        _mm_movemask_epi8(seen)
     };
-    *seen |= if high == 0 { 0 } else { HIGH };
+    if high == 0 { 0 } else { HIGH }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
-fn unmask_block(block: &mut [u8; 16], wide: u64, seen: &mut u64) {
-    let (words, _) = block.as_chunks_mut::<8>();
-    for word in words {
+fn unmask_small_blocks(blocks: &mut [[u8; 16]], wide: u64) -> u64 {
+    let mut seen = 0;
+    for word in blocks.as_flattened_mut().as_chunks_mut::<8>().0 {
         let plain = u64::from_ne_bytes(*word) ^ wide;
         *word = plain.to_ne_bytes();
-        *seen |= plain;
+        seen |= plain;
     }
+    seen
 }
 
 /// Copies `from` to `to`, masked.
@@ -86,19 +94,38 @@ pub fn unmask(bytes: &mut [u8], key: [u8; 4]) -> bool {
 #[must_use]
 #[inline]
 pub fn is_ascii(bytes: &[u8]) -> bool {
+    if bytes.len() >= WIDE {
+        return ascii_wide(bytes);
+    }
+    // The last block, or word, overlaps the one before it.
+    if let Some(last) = bytes.last_chunk::<16>() {
+        return ascii_small_blocks(bytes.as_chunks::<16>().0, last);
+    }
     let (words, rest) = bytes.as_chunks::<8>();
     let Some(last) = bytes.last_chunk::<8>() else {
         return rest.iter().fold(0, |seen, byte| seen | byte) < 0x80;
     };
-    if bytes.len() >= WIDE {
-        return ascii_wide(bytes);
-    }
-    // The last word overlaps the one before it.
-    let mut seen = u64::from_ne_bytes(*last);
-    for word in words {
-        seen |= u64::from_ne_bytes(*word);
-    }
+    let seen = words.iter().fold(u64::from_ne_bytes(*last), |seen, word| seen | u64::from_ne_bytes(*word));
     seen & HIGH == 0
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn ascii_small_blocks(blocks: &[[u8; 16]], last: &[u8; 16]) -> bool {
+    use std::arch::x86_64::{_mm_loadu_si128, _mm_movemask_epi8, _mm_or_si128};
+    // SAFETY: every x86-64 has SSE2; each block is 16 bytes to read, at any address.
+    unsafe {
+        let load = |block: &[u8; 16]| _mm_loadu_si128(block.as_ptr().cast());
+        let seen = blocks.iter().fold(load(last), |seen, block| _mm_or_si128(seen, load(block)));
+        _mm_movemask_epi8(seen) == 0
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+fn ascii_small_blocks(blocks: &[[u8; 16]], last: &[u8; 16]) -> bool {
+    let words = blocks.as_flattened().as_chunks::<8>().0.iter().chain(last.as_chunks::<8>().0);
+    words.fold(0, |seen, word| seen | u64::from_ne_bytes(*word)) & HIGH == 0
 }
 
 #[inline(never)]
@@ -138,10 +165,7 @@ fn ascii_blocks(bytes: &[u8]) -> bool {
 fn unmask_words(bytes: &mut [u8], key: [u8; 4]) -> bool {
     let wide = widen(key);
     let (blocks, rest) = bytes.as_chunks_mut::<16>();
-    let mut seen = 0;
-    for block in blocks {
-        unmask_block(block, wide, &mut seen);
-    }
+    let mut seen = unmask_small_blocks(blocks, wide);
     let (words, rest) = rest.as_chunks_mut::<8>();
     for word in words {
         let plain = u64::from_ne_bytes(*word) ^ wide;

@@ -214,7 +214,7 @@ impl Encode for WebSocketEncoder {
         ))
     }
 
-    #[inline]
+    #[inline(always)]
     fn wrap(&mut self, parts: &[IoSlice<'_>]) -> Result<Option<Wrap>, Rejection> {
         let size = if let [part] = parts { part.len() } else { parts.iter().map(|part| part.len()).sum() };
         self.check(size)?;
@@ -232,10 +232,9 @@ impl Encode for WebSocketEncoder {
             Role::Server => None,
             Role::Client => Some(key::next()),
         };
-        let wrap = Wrap::with_head(|head| match head.first_chunk_mut() {
+        Ok(Some(Wrap::with_head(key, |head| match head.first_chunk_mut() {
             Some(head) => write(head, first, size, key),
             None => 0,
-        });
-        Ok(Some(key.map_or(wrap, |key| wrap.masked(key))))
+        })))
     }
 }
