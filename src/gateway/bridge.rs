@@ -94,7 +94,7 @@ pub struct Bridge {
     pub noise: Noise,
     /// Whether a stop waits for the answers to requests of JSON-RPC that are under way then, as a backend may end with its
     /// input. Messages pass until the last has come or was cancelled, however long that takes; requests that come
-    /// meanwhile are passed on too, and not waited for. Default: no.
+    /// meanwhile are passed on too, and not waited for, nor are subscriptions (2026-07-28). Default: no.
     ///
     /// Costs a [`peek`](crate::json::Envelope::peek) of each message, and remembers up to
     /// [`MAX_IN_FLIGHT`](crate::limits::MAX_IN_FLIGHT) ids of up to [`MAX_ID_SIZE`](crate::limits::MAX_ID_SIZE) bytes.

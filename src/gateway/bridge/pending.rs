@@ -68,7 +68,10 @@ impl Pending {
 fn note(calls: &mut Calls, frozen: bool, direction: Direction, envelope: &Envelope<'_>) {
     match (direction, envelope.kind()) {
         (Direction::ToBackend, Kind::Request) => {
+            // What is never answered but to say that it is over is not waited for.
+            let ends = envelope.method().is_some_and(|method| !method.is("subscriptions/listen"));
             let fits = !frozen
+                && ends
                 && calls.len() < MAX_IN_FLIGHT
                 && envelope.raw_id().is_some_and(|id| id.len() <= MAX_ID_SIZE);
             if fits && let Some(key) = Key::of(envelope) {
@@ -136,6 +139,8 @@ mod tests {
         // The server's own requests, and the client's answers to them, are none of this.
         assert_eq!(noted(&[(ToBackend, &one), (ToClient, &two), (ToBackend, answer)]), 1);
         assert_eq!(noted(&[(ToBackend, "no JSON"), (ToClient, "neither")]), 0);
+        let listen = one.replace("tools/call", "subscriptions/listen");
+        assert_eq!(noted(&[(ToBackend, &listen)]), 0);
         let batch = format!("[{one},{two},[{text}]]");
         assert_eq!(noted(&[(ToBackend, &batch)]), 2);
         assert_eq!(noted(&[(ToBackend, &batch), (ToClient, &format!("[{answer}]"))]), 1);
