@@ -358,6 +358,42 @@ async fn a_cancelled_acquire_gives_up_its_place() {
     assert!(manager.try_acquire_read_buffer().is_some());
 }
 
+/// A `BytesMut` that came back stood in the books as lent: it woke nobody, was never evicted, and kept its room for good.
+#[tokio::test]
+async fn d24_an_acquired_buffer_that_comes_back_makes_room() {
+    let manager = BufferManager::new(BufferConfig {
+        max_bytes: 64 * KIB,
+        backpressure_threshold: 1.0,
+        acquire_timeout_ms: 60_000,
+        ..Default::default()
+    });
+    let held = manager.acquire_buffer().await.unwrap();
+    assert!(manager.try_acquire_buffer().is_none());
+    let mut same = Box::pin(manager.acquire_buffer());
+    let mut other = Box::pin(manager.acquire_read_buffer());
+    assert!(same.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert!(other.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    drop(held);
+    assert!(manager.try_acquire_buffer().is_none(), "those who wait come first");
+    let Poll::Ready(got) = same.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+        panic!("nobody was woken")
+    };
+    drop(got.unwrap());
+    let Poll::Ready(got) = other.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+        panic!("nobody was woken")
+    };
+    drop(got.unwrap());
+    drop(manager.try_acquire_buffer().unwrap());
+    let metrics = manager.metrics();
+    assert_eq!((metrics.lent_bytes(), metrics.pooled_bytes()), (0, 64 * KIB));
+    assert_eq!((metrics.acquired(), metrics.misses(), metrics.refusals()), (4, 3, 2));
+    manager.trim();
+    assert_eq!(metrics.allocated_bytes(), 0);
+    manager.close();
+    assert!(manager.try_acquire_buffer().is_none());
+    assert!(matches!(manager.acquire_buffer().await, Err(TransportError::Closed)));
+}
+
 #[tokio::test]
 async fn metrics_count_waits_and_timeouts() {
     let manager = pool_of(1, 1.0);

@@ -4,8 +4,7 @@ use std::{fmt, ops};
 
 use bytes::BytesMut;
 
-use super::manager::Handle;
-use super::sync::Arc;
+use super::pool::SharedPool;
 
 /// A `BytesMut` on loan from a [`BufferManager`](super::BufferManager): empty when acquired, given back when dropped.
 ///
@@ -15,12 +14,12 @@ pub struct AcquiredBuffer {
     bytes: BytesMut,
     /// Bytes that the pool's books have for it.
     booked: usize,
-    home: Arc<Handle>,
+    home: SharedPool,
 }
 
 impl AcquiredBuffer {
     /// A buffer that `home` has booked `booked` bytes for.
-    pub(super) fn new(bytes: BytesMut, booked: usize, home: Arc<Handle>) -> Self {
+    pub(super) fn new(bytes: BytesMut, booked: usize, home: SharedPool) -> Self {
         Self { bytes, booked, home }
     }
 }
@@ -47,10 +46,10 @@ impl Drop for AcquiredBuffer {
         bytes.clear();
         let fits = bytes.capacity() >= self.booked || bytes.try_reclaim(self.booked);
         if fits && bytes.capacity() <= self.booked {
-            self.home.shelve(bytes, self.booked);
+            self.home.shelve(bytes);
         } else {
             drop(bytes);
-            self.home.discharge(self.booked);
+            self.home.adjust(self.booked, 0);
         }
     }
 }

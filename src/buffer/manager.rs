@@ -6,7 +6,6 @@ use std::{
 };
 
 use bytes::BytesMut;
-use crossbeam_queue::ArrayQueue;
 
 use super::{
     AcquiredBuffer, BufferConfig, BufferMetrics, PooledBuffer, Waiter, Window, ZeroCopyMetrics,
@@ -38,29 +37,10 @@ pub struct BufferManager {
     handle: Arc<Handle>,
 }
 
-/// `BytesMut`s that are kept idle at the most; they are lent one per transport at a time.
-const ACQUIRED_SHELF: usize = 16;
-
 /// Closes the pool with the last manager; the pool itself lives on in what it has lent.
 pub(super) struct Handle {
     pool: Arc<Pool>,
     metrics: BufferMetrics,
-    /// Buffers of [`AcquiredBuffer`]s that came back.
-    acquired: ArrayQueue<BytesMut>,
-}
-
-impl Handle {
-    /// Takes back a buffer that has its booked capacity.
-    pub(super) fn shelve(&self, bytes: BytesMut, booked: usize) {
-        if self.pool.is_closed() || self.acquired.push(bytes).is_err() {
-            self.discharge(booked);
-        }
-    }
-
-    /// Takes a buffer that is gone out of the books.
-    pub(super) fn discharge(&self, booked: usize) {
-        self.pool.adjust(booked, 0);
-    }
 }
 
 impl Drop for Handle {
@@ -75,7 +55,7 @@ impl BufferManager {
     pub fn new(config: BufferConfig) -> Self {
         let pool = Arc::new(Pool::new(config));
         let metrics = BufferMetrics::new(Arc::clone(&pool));
-        Self { handle: Arc::new(Handle { pool, metrics, acquired: ArrayQueue::new(ACQUIRED_SHELF) }) }
+        Self { handle: Arc::new(Handle { pool, metrics }) }
     }
 
     /// The manager that links use when they are given none: one for the process, with the default settings.
@@ -181,32 +161,39 @@ impl BufferManager {
     /// As [`window`](Self::window).
     #[cfg(feature = "link")]
     pub async fn acquire_buffer(&self) -> Result<AcquiredBuffer, TransportError> {
-        loop {
-            if let Some(buffer) = self.try_acquire_buffer() {
-                return Ok(buffer);
-            }
-            // Room for one of the same size: its turn is waited for, then it gives way.
-            drop(self.acquire_read_buffer().await?);
-        }
+        let mut waiter = Waiter::new();
+        let bytes = self.in_time(|cx| Pool::poll_acquired(self.pool(), cx, &mut waiter)).await?;
+        Ok(self.acquired(bytes))
     }
 
     /// An empty `BytesMut` as `acquire_buffer` gives it, without waiting; `None` when the cap is
-    /// reached.
+    /// reached or somebody waits.
     #[must_use]
     pub fn try_acquire_buffer(&self) -> Option<AcquiredBuffer> {
-        let capacity = self.config().read_buffer_capacity;
-        let bytes = match self.handle.acquired.pop() {
-            Some(bytes) => bytes,
-            None if self.pool().charge(capacity) => BytesMut::with_capacity(capacity),
-            None => return None,
-        };
-        Some(AcquiredBuffer::new(bytes, capacity, Arc::clone(&self.handle)))
+        let bytes = self.pool().try_acquired();
+        if bytes.is_none() {
+            self.pool().count_refusal();
+        }
+        Some(self.acquired(bytes?))
+    }
+
+    fn acquired(&self, bytes: BytesMut) -> AcquiredBuffer {
+        AcquiredBuffer::new(bytes, self.config().read_buffer_capacity, Arc::clone(self.pool()))
     }
 
     #[cfg(feature = "link")]
     async fn acquire(&self, kind: Kind) -> Result<PooledBuffer, TransportError> {
         let mut waiter = Waiter::new();
-        let mut wait = std::future::poll_fn(|cx| self.poll_acquire(cx, &mut waiter, kind));
+        self.in_time(|cx| self.poll_acquire(cx, &mut waiter, kind)).await
+    }
+
+    /// Polls until there is something, as long as one waits for a buffer.
+    #[cfg(feature = "link")]
+    async fn in_time<T>(
+        &self,
+        poll: impl FnMut(&mut Context<'_>) -> Poll<Result<T, TransportError>> + Unpin,
+    ) -> Result<T, TransportError> {
+        let mut wait = std::future::poll_fn(poll);
         // The clock is read only when there is something to wait for.
         let first = std::future::poll_fn(|cx| Poll::Ready(std::pin::Pin::new(&mut wait).poll(cx))).await;
         if let Poll::Ready(result) = first {

@@ -23,12 +23,14 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use bytes::BytesMut;
+
 use super::{
     block::Block,
     config::BufferConfig,
     pooled::Stock,
     shelf::{Shelf, Shelved},
-    sync::{self, Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering},
+    sync::{self, Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, Queue},
     wait::{MAX_WAITERS, WaitList, Waiter},
 };
 use crate::transport::TransportError;
@@ -51,6 +53,9 @@ const CLASSES: [(usize, usize); 1] = [(64, 4)];
 
 /// The class of blocks that are made to measure: freed when they come back.
 const OVERSIZE: u8 = u8::MAX;
+
+/// `BytesMut`s that are kept idle at the most; they are lent one per transport at a time.
+const IDLE_ACQUIRED: usize = 16;
 
 /// A lane sweeps one shelf in so many of its acquires.
 const SWEEP_EVERY: u64 = 128;
@@ -90,6 +95,8 @@ enum Entry {
 /// Counters that only the slow path touches.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
+    /// `BytesMut`s handed out; what lies on shelves is counted there.
+    pub(super) acquired: AtomicU64,
     pub(super) misses: AtomicU64,
     pub(super) refusals: AtomicU64,
     pub(super) waits: AtomicU64,
@@ -112,6 +119,8 @@ pub(super) type SharedPool = Arc<Pool>;
 pub(crate) struct Pool {
     blocks: [Shelf<Block>; CLASSES.len()],
     vecs: [Shelf<Box<Stock>>; 2],
+    /// Idle `BytesMut`s, each of the read buffers' capacity.
+    acquired: Queue<BytesMut>,
     books: Books,
     threshold: usize,
     /// Which shelf is swept next.
@@ -127,6 +136,7 @@ impl Pool {
         Self {
             blocks: CLASSES.map(|(_, bound)| Shelf::new(bound, lanes)),
             vecs: std::array::from_fn(|_| Shelf::new(config.pool_size, lanes)),
+            acquired: Queue::new(IDLE_ACQUIRED),
             books: Books {
                 allocated: AtomicUsize::new(0),
                 sleeping: AtomicUsize::new(0),
@@ -218,6 +228,40 @@ impl Pool {
         Self::poll_take(this, cx, waiter, this.capacity_of(kind), |entry| Self::make_vec(this, kind, entry))
     }
 
+    /// A `BytesMut` of the read buffers' capacity, which [`shelve`](Self::shelve) takes back.
+    pub(super) fn try_acquired(&self) -> Option<BytesMut> {
+        self.make_acquired(Entry::Try)
+    }
+
+    /// Waits for one; see [`poll_take`](Self::poll_take).
+    #[cfg(feature = "link")]
+    pub(super) fn poll_acquired(
+        this: &Arc<Self>,
+        cx: &Context<'_>,
+        waiter: &mut Waiter,
+    ) -> Poll<Result<BytesMut, TransportError>> {
+        Self::poll_take(this, cx, waiter, this.capacity_of(Kind::Read), |entry| this.make_acquired(entry))
+    }
+
+    fn make_acquired(&self, entry: Entry) -> Option<BytesMut> {
+        if !self.may_take(entry) {
+            return None;
+        }
+        let bytes = match self.acquired.pop() {
+            Some(bytes) => bytes,
+            None => {
+                let capacity = self.capacity_of(Kind::Read);
+                if !self.charge(capacity) {
+                    return None;
+                }
+                self.counts.misses.fetch_add(1, Ordering::Relaxed);
+                BytesMut::with_capacity(capacity)
+            }
+        };
+        self.counts.acquired.fetch_add(1, Ordering::Relaxed);
+        Some(bytes)
+    }
+
     fn capacity_of(&self, kind: Kind) -> usize {
         match kind {
             Kind::Read => self.config.read_buffer_capacity,
@@ -266,6 +310,13 @@ impl Pool {
         self.books.allocated.load(Ordering::SeqCst) >= self.threshold && self.lent() >= self.threshold
     }
 
+    /// Whether one who asks so may have anything now.
+    fn may_take(&self, entry: Entry) -> bool {
+        !self.is_closed()
+            && (entry == Entry::Served || self.books.sleeping.load(Ordering::SeqCst) == 0)
+            && (entry == Entry::Try || !self.is_pressed())
+    }
+
     /// The slow path: an idle item from anywhere, or a new one within the cap.
     fn make<T: Pooled>(
         &self,
@@ -274,10 +325,7 @@ impl Pool {
         entry: Entry,
         allocate: impl FnOnce() -> Option<T>,
     ) -> Option<T> {
-        if self.is_closed()
-            || (entry != Entry::Served && self.books.sleeping.load(Ordering::SeqCst) > 0)
-            || (entry != Entry::Try && self.is_pressed())
-        {
+        if !self.may_take(entry) {
             return None;
         }
         let shelf = T::shelf(self, class);
@@ -348,8 +396,14 @@ impl Pool {
             self.discard(block);
             return true;
         }
-        let stock = self.vecs.iter().find_map(Shelf::take_anywhere);
-        stock.map(|stock| self.discard(stock)).is_some()
+        if let Some(stock) = self.vecs.iter().find_map(Shelf::take_anywhere) {
+            self.discard(stock);
+            return true;
+        }
+        let Some(bytes) = self.acquired.pop() else { return false };
+        drop(bytes);
+        self.discharge(self.capacity_of(Kind::Read));
+        true
     }
 
     fn discard<T: Pooled>(&self, item: T) {
@@ -403,6 +457,17 @@ impl Pool {
             pool.trim();
         }
         pool.notify();
+    }
+
+    /// Takes back a `BytesMut` that is empty and has its capacity.
+    pub(super) fn shelve(&self, bytes: BytesMut) {
+        if self.is_closed() || self.acquired.push(bytes).is_err() {
+            return self.adjust(self.capacity_of(Kind::Read), 0);
+        }
+        if self.is_closed() {
+            self.trim();
+        }
+        self.notify();
     }
 
     /// Frees all idle items.
@@ -565,7 +630,8 @@ impl Pool {
             self.blocks.iter().zip(CLASSES).map(|(shelf, (size, _))| shelf.len() * Block::footprint_of(size));
         let read = self.vecs.first().map_or(0, |shelf| shelf.len() * self.config.read_buffer_capacity);
         let write = self.vecs.get(1).map_or(0, |shelf| shelf.len() * self.config.write_buffer_capacity);
-        blocks.sum::<usize>() + read + write
+        let acquired = self.acquired.len() * self.config.read_buffer_capacity;
+        blocks.sum::<usize>() + read + write + acquired
     }
 
     /// Bytes that are lent.
@@ -575,7 +641,9 @@ impl Pool {
 
     /// Buffers and blocks handed out so far.
     pub(super) fn taken(&self) -> u64 {
-        self.blocks.iter().map(Shelf::taken).sum::<u64>() + self.vecs.iter().map(Shelf::taken).sum::<u64>()
+        self.blocks.iter().map(Shelf::taken).sum::<u64>()
+            + self.vecs.iter().map(Shelf::taken).sum::<u64>()
+            + self.count_of(|counts| &counts.acquired)
     }
 
     /// Idle Vec buffers, and the most there may be.
