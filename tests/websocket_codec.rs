@@ -318,6 +318,22 @@ fn limits_hold_at_their_edge() {
     assert_eq!(run(server().max_control_frames(1), &pings, &cuts), []);
 }
 
+/// In the middle of a frame a peer can send no pong (RFC 6455 §5.4); it was given up as silent while it sent.
+#[test]
+fn a_peer_in_the_middle_of_a_slow_frame_is_not_silent() {
+    let mut decoder = WebSocket::client();
+    let mut src = b"\x82\x0a".to_vec();
+    for byte in b"0123456789" {
+        let step = decoder.decode(&mut src).unwrap();
+        let Step::Incomplete { consumed, .. } = step else { panic!("{step:?}") };
+        src.drain(..consumed);
+        decoder.handle_idle().unwrap();
+        src.push(*byte);
+    }
+    let Step::Frame { payload, .. } = decoder.decode(&mut src).unwrap() else { panic!("no frame") };
+    assert_eq!(&src[payload], b"0123456789");
+}
+
 #[test]
 fn a_peer_that_leaves_two_pings_unanswered_is_given_up() {
     for answer in [&b""[..], &masked(0x8a, b"whatever"), &masked(0x81, b"a")] {

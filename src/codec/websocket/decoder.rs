@@ -384,6 +384,8 @@ impl WebSocketDecoder {
             }
             frame.key = frame.key.map(|key| scan::rotate(key, count));
             frame.left -= count as u64;
+            // In the middle of a frame no pong can come; what does come says as much.
+            self.unanswered = 0;
             self.message.have += count;
             self.message.next += count;
         }

@@ -81,6 +81,7 @@ impl WebSocketDecoder {
             self.check_inflated(inflater)?;
             next += count;
             frame.left -= count as u64;
+            self.unanswered = 0;
             full = self.parts && inflater.len() >= PART;
         }
         self.message.begin = next;
