@@ -15,7 +15,7 @@ use framewire::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::JoinHandle,
 };
 
@@ -88,12 +88,28 @@ async fn whatever_else_the_proxy_says_is_told() {
         let error = tcp::connect_host("h", 1, &options(&place)).await.unwrap_err();
         match expected {
             Some(expected) => assert_eq!(reason(&error), Some(&expected)),
-            None => assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof),
+            None => {
+                assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+                assert!(matches!(reason(&error), Some(ProxyError::Connection { .. })), "{error}");
+            }
         }
         closing.await.unwrap();
     }
     let error = tcp::connect_host("h\r\nx", 1, &options(&proxy(vec![]).await.0)).await.unwrap_err();
     assert_eq!(reason(&error), Some(&ProxyError::BadHost));
+}
+
+/// It was told as if the server behind it had refused.
+#[tokio::test]
+async fn a_proxy_that_is_not_there_is_told_from_the_server() {
+    // Bound, so that nobody else gets the port, and not listened on.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let place = socket.local_addr().unwrap().to_string();
+    let error = tcp::connect_host("server.example", 1, &options(&place)).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    assert!(matches!(reason(&error), Some(ProxyError::Connection { .. })), "{error}");
+    assert!(error.to_string().contains("proxy") && error.to_string().contains(&place), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

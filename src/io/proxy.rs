@@ -58,6 +58,12 @@ pub enum ProxyError {
     /// The proxy's answer is no HTTP.
     #[error("the proxy's answer is no HTTP")]
     BadAnswer,
+    /// The proxy cannot be reached, or the connection to it ended before it had answered.
+    #[error("the connection to the proxy failed: {reason}")]
+    Connection {
+        /// What the system says.
+        reason: String,
+    },
     /// The head of its answer is too large.
     #[error("the head of the proxy's answer is over {limit} bytes")]
     HeadTooLarge {
@@ -72,8 +78,19 @@ impl ProxyError {
     pub fn origin(&self) -> Origin {
         match self {
             Self::BadUrl | Self::BadHost => Origin::Caller,
+            Self::Connection { .. } => Origin::Io,
             _ => Origin::Peer,
         }
+    }
+}
+
+impl ProxyError {
+    /// An error of the connection to the proxy, told from one of the server behind it; its kind stays.
+    pub(super) fn of(error: io::Error) -> io::Error {
+        if error.get_ref().is_some_and(|inner| inner.is::<Self>()) {
+            return error;
+        }
+        io::Error::new(error.kind(), Self::Connection { reason: error.to_string() })
     }
 }
 

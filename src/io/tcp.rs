@@ -22,7 +22,7 @@ use tokio::{
 
 use super::accept::Backoff;
 #[cfg(feature = "websocket")]
-use super::proxy::Proxy;
+use super::proxy::{Proxy, ProxyError};
 use crate::limits::CONNECT_TIMEOUT;
 
 /// Connections that may wait to be accepted; the system may allow fewer.
@@ -206,8 +206,8 @@ pub async fn connect_host(host: &str, port: u16, options: &TcpOptions) -> io::Re
     #[cfg(feature = "websocket")]
     if let Some(proxy) = &options.proxy {
         let through = async {
-            let mut stream = reach(proxy.place(), options).await?;
-            proxy.tunnel(&mut stream, host, port).await?;
+            let mut stream = reach(proxy.place(), options).await.map_err(ProxyError::of)?;
+            proxy.tunnel(&mut stream, host, port).await.map_err(ProxyError::of)?;
             from_stream(stream, options)
         };
         return timeout(options.connect_timeout, through).await.unwrap_or_else(|_| {
