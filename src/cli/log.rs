@@ -18,7 +18,7 @@ pub(crate) fn start(verbose: u8, quiet: bool, json: bool) {
         (false, _) => LevelFilter::TRACE,
     };
     let filter = std::env::var("FRAMEWIRE_LOG").ok().filter(|filter| !filter.is_empty());
-    let (filter, wrong) = match filter.as_deref().map(str::parse::<Targets>) {
+    let (filter, wrong) = match filter.as_deref().map(targets) {
         Some(Ok(filter)) => (filter, None),
         Some(Err(error)) => (Targets::new().with_default(level), Some(error)),
         None => (Targets::new().with_default(level), None),
@@ -34,6 +34,18 @@ pub(crate) fn start(verbose: u8, quiet: bool, json: bool) {
     if let Some(error) = wrong {
         tracing::warn!("FRAMEWIRE_LOG is ignored: {error}");
     }
+}
+
+/// Reads `FRAMEWIRE_LOG`. A word alone has to be a level: `Targets` would take a misspelt one for a target, and then be
+/// silent of everything else, errors included.
+fn targets(filter: &str) -> Result<Targets, String> {
+    let words = filter.split(',').map(str::trim).filter(|word| !word.is_empty() && !word.contains('='));
+    for word in words {
+        let _level: LevelFilter = word
+            .parse()
+            .map_err(|_| format!("'{word}' is no level: error, warn, info, debug and trace are"))?;
+    }
+    filter.parse().map_err(|error: tracing_subscriber::filter::ParseError| error.to_string())
 }
 
 /// Peer bytes for a log or a screen: escaped, and cut at `limit` bytes.
@@ -66,7 +78,17 @@ pub(crate) fn preview(bytes: &[u8], limit: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::preview;
+    use super::{preview, targets};
+
+    #[test]
+    fn a_misspelt_level_silences_nothing() {
+        for good in ["warn", "INFO", "off", "3", "debug,framewire=trace", "framewire=info", "error, h2=off"] {
+            assert!(targets(good).is_ok(), "{good}");
+        }
+        for bad in ["warning", "bogus", "info,framewire", "framewire=loud"] {
+            assert!(targets(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn peer_bytes_are_shown_safely() {
