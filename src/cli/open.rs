@@ -28,6 +28,8 @@ use framewire::{
         websocket::{self, WebSocketError},
     },
 };
+#[cfg(unix)]
+use tokio::time::timeout;
 use tracing::warn;
 #[cfg(unix)]
 use tracing::{debug, info};
@@ -107,6 +109,10 @@ pub(crate) struct Outgoing {
     /// The proxy that whatever is on TCP goes through.
     pub(crate) proxy: Option<Proxy>,
 }
+
+/// How long a child that gave no answer is waited for, to tell one that has failed.
+#[cfg(unix)]
+const EXIT_GRACE: Duration = Duration::from_millis(500);
 
 /// Connects to `endpoint`, or starts what it names, for connection number `connection`.
 pub(crate) async fn connect(
@@ -228,6 +234,20 @@ impl Opened {
             child: None,
             peer,
         }
+    }
+
+    /// `failure`, or that of the child, which is then why there was no answer.
+    pub(crate) async fn blame(&self, endpoint: &Endpoint, failure: Failure) -> Failure {
+        #[cfg(unix)]
+        if let Some(child) = &self.child
+            && let Ok(Ok(exit)) = timeout(EXIT_GRACE, child.wait()).await
+            && !exit.is_success()
+        {
+            return Failure::Child(format!("{endpoint}: the child process {exit} instead of answering"));
+        }
+        #[cfg(not(unix))]
+        let _ = endpoint;
+        failure
     }
 
     /// Closes it and, when a process is behind it, ends that in order: input closed, SIGTERM, SIGKILL.

@@ -102,16 +102,13 @@ async fn probe(endpoint: &Endpoint, arguments: &Arguments) -> Result<Found, Fail
     let mut opened = open::connect(endpoint, &outgoing, 1).await?;
     let connect = start.elapsed();
     let found = examine(endpoint, arguments, &mut opened, connect).await;
-    #[cfg(unix)]
-    if let (Err(_), Some(child)) = (&found, &opened.child)
-        && let Ok(Ok(exit)) = timeout(EXIT_GRACE, child.wait()).await
-        && !exit.is_success()
-    {
-        return Err(Failure::Child(format!("{endpoint}: the child process {exit} instead of answering")));
+    match found {
+        Ok(found) => {
+            opened.end().await;
+            Ok(found)
+        }
+        Err(failure) => Err(opened.blame(endpoint, failure).await),
     }
-    let found = found?;
-    opened.end().await;
-    Ok(found)
 }
 
 async fn examine(
@@ -185,10 +182,6 @@ async fn examine(
     found.pings.sort_unstable();
     Ok(found)
 }
-
-/// How long a child that gave no answer is waited for, to tell one that has failed.
-#[cfg(unix)]
-const EXIT_GRACE: Duration = Duration::from_millis(500);
 
 /// What a stateless server has instead of initialize; asked again instead of a ping.
 const DISCOVER: &str = "server/discover";

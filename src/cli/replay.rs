@@ -90,9 +90,10 @@ async fn play(
             sleep_until(due).await;
         }
         receive_until(&mut opened.link, &mut got, before, Instant::now() + patience).await;
-        Transport::send(&mut opened.link, &message.payload)
-            .await
-            .map_err(|error| Failure::Connect(format!("{endpoint}: {error}")))?;
+        if let Err(error) = Transport::send(&mut opened.link, &message.payload).await {
+            let failure = Failure::Connect(format!("{endpoint}: {error}"));
+            return Err(opened.blame(endpoint, failure).await);
+        }
     }
     receive_until(&mut opened.link, &mut got, before, Instant::now() + patience).await;
     opened.end().await;

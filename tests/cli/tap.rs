@@ -43,6 +43,17 @@ fn what_was_recorded_is_replayed_and_compared() {
 }
 
 #[test]
+fn a_replay_tells_of_a_child_that_failed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("recording");
+    std::fs::write(&path, "framewire recording 1\n0.1 1 > 2\n{}\n0.2 1 < 2\n{}\n0.3 1 > 2\n{}\n").unwrap();
+    let arguments = ["tap", "--replay", path.to_str().unwrap(), "--", "sh", "-c", "exit 3"];
+    let (code, _, stderr) = run(&arguments, b"");
+    assert_eq!(code, 5, "{stderr}");
+    assert!(stderr.contains("exited with code 3"), "{stderr}");
+}
+
+#[test]
 fn an_answer_is_shown_with_the_time_it_took() {
     let asked = [ASKED.as_bytes(), br#"{"jsonrpc":"2.0","id":"\u0061","method":"ping"}"#, b"\n"].concat();
     let arguments = ["--listen", "stdio:", "--connect", "demo:"];
