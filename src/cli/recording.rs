@@ -27,7 +27,8 @@ const MAX_LINE: u64 = 128;
 
 /// A file that is written to. Only its owner may read it: messages hold secrets.
 pub(crate) struct Recorder {
-    output: Mutex<BufWriter<File>>,
+    /// `None` once something could not be written: behind half a message no other can be read.
+    output: Mutex<Option<BufWriter<File>>>,
     start: Instant,
 }
 
@@ -39,21 +40,26 @@ impl Recorder {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut output = BufWriter::new(options.open(path)?);
         writeln!(output, "{FIRST}")?;
-        Ok(Self { output: Mutex::new(output), start: Instant::now() })
+        Ok(Self { output: Mutex::new(Some(output)), start: Instant::now() })
     }
 
-    /// Writes one message. What cannot be written must not end the connection.
-    pub(crate) fn message(&self, connection: u64, direction: Direction, payload: &[u8]) {
+    /// Writes one message; nothing more after one that could not be written.
+    pub(crate) fn message(&self, connection: u64, direction: Direction, payload: &[u8]) -> io::Result<()> {
         let at = self.start.elapsed().as_secs_f64();
         let way = if direction == Direction::ToBackend { '>' } else { '<' };
-        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(output) = slot.as_mut() else { return Ok(()) };
         let written = writeln!(output, "{at:.6} {connection} {way} {}", payload.len())
             .and_then(|()| output.write_all(payload))
             .and_then(|()| output.write_all(b"\n"))
             .and_then(|()| output.flush());
-        if let Err(error) = written {
-            tracing::warn!("cannot record: {error}");
+        if written.is_err()
+            && let Some(output) = slot.take()
+        {
+            // Without another try to write what it holds.
+            drop(output.into_parts());
         }
+        written
     }
 }
 

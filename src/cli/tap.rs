@@ -5,7 +5,10 @@ use std::{
     fs::File,
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,6 +18,7 @@ use framewire::{
     gateway::Direction,
     json::{Envelope, Id, Kind},
 };
+use tracing::error;
 
 use super::{
     bridge,
@@ -74,30 +78,52 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let cannot = |path: &Path, error| Failure::runtime(format!("cannot write {}: {error}", path.display()));
     let record =
         record.map(|path| Recorder::create(&path).map_err(|error| cannot(&path, error))).transpose()?;
+    let to_file = output.is_some();
     let output: Box<dyn Write + Send> = match output {
         Some(path) => Box::new(File::create(&path).map_err(|error| cannot(&path, error))?),
         None => Box::new(io::stderr()),
     };
     let output = Mutex::new(BufWriter::new(output));
-    let tap = Tap { output, asked: Mutex::default(), preview, json, record, start: Instant::now() };
-    bridge::start(ends, &limits, Some(tap))
+    let failed = Arc::new(AtomicBool::new(false));
+    let tap = Tap {
+        output,
+        to_file,
+        asked: Mutex::default(),
+        preview,
+        json,
+        record,
+        failed: Arc::clone(&failed),
+        start: Instant::now(),
+    };
+    bridge::start(ends, &limits, Some(tap))?;
+    if failed.load(Relaxed) {
+        return Err(Failure::runtime("what passed could not all be written"));
+    }
+    Ok(())
 }
 
 /// Where what passes is shown.
 pub(crate) struct Tap {
     output: Mutex<BufWriter<Box<dyn Write + Send>>>,
+    /// It is a file, not the screen.
+    to_file: bool,
     asked: Mutex<Asked>,
     preview: usize,
     json: bool,
     record: Option<Recorder>,
+    /// A file could not be written.
+    failed: Arc<AtomicBool>,
     start: Instant,
 }
 
 impl Tap {
     /// Shows one message.
     pub(crate) fn message(&self, connection: u64, direction: Direction, payload: &[u8]) {
-        if let Some(record) = &self.record {
-            record.message(connection, direction, payload);
+        if let Some(record) = &self.record
+            && let Err(error) = record.message(connection, direction, payload)
+        {
+            self.failed.store(true, Relaxed);
+            error!("the recording ends here: {error}");
         }
         // Read from outside: what is no message has no envelope and is shown as it is.
         let envelope = Envelope::peek(payload).ok();
@@ -130,8 +156,7 @@ impl Tap {
     ) {
         let at = self.start.elapsed().as_secs_f64();
         let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
-        // A screen that is gone must not end the connection.
-        let _ = if self.json {
+        let written = if self.json {
             let way = if direction == Direction::ToBackend { "to_backend" } else { "to_client" };
             let key = if size.is_some() { "preview" } else { "fault" };
             let mut line = serde_json::json!({
@@ -163,7 +188,13 @@ impl Tap {
             }
             writeln!(output, "{at:11.6} #{connection} {arrow} {size:>7} {about}{text}")
         };
-        let _ = output.flush();
+        // What cannot be written must not end the connection; of a screen that is gone nobody can be told.
+        if let Err(error) = written.and_then(|()| output.flush())
+            && self.to_file
+            && !self.failed.swap(true, Relaxed)
+        {
+            error!("cannot write to the output file: {error}");
+        }
     }
 }
 

@@ -42,6 +42,22 @@ fn what_was_recorded_is_replayed_and_compared() {
     assert!(stdout.ends_with("1 messages as recorded, 1 not\n"), "{stdout}");
 }
 
+/// The connection went on, and so did the command, to exit code 0, as if the recording were whole.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_told_and_ends_no_connection() {
+    let arguments = ["--listen", "stdio:", "--connect", "demo:"];
+    for (option, text) in
+        [("--record", "the recording ends here"), ("--output", "cannot write to the output")]
+    {
+        let (code, stdout, stderr) =
+            run(&[&["tap", "-q", option, "/dev/full"], &arguments[..]].concat(), ASKED.as_bytes());
+        assert_eq!(code, 1, "{stderr}");
+        assert_eq!(stderr.matches(text).count(), 1, "{stderr}");
+        assert_eq!(stdout.iter().filter(|byte| **byte == b'\n').count(), 2, "{stderr}");
+    }
+}
+
 #[test]
 fn a_replay_tells_of_a_child_that_failed() {
     let directory = tempfile::tempdir().unwrap();
