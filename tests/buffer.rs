@@ -516,11 +516,19 @@ async fn many_tasks_share_few_buffers_and_nobody_is_forgotten() {
             let manager = manager.clone();
             tokio::spawn(async move {
                 for round in 0..200 {
-                    let mut buffer = manager.acquire_read_buffer().await.unwrap();
-                    buffer.extend_from_slice(b"x");
+                    // Of all kinds, so that each has to make room for the others.
+                    let (mut read, mut acquired, mut window) = (None, None, None);
+                    match (round + seed) % 4 {
+                        0 => acquired = Some(manager.acquire_buffer().await.unwrap()),
+                        1 => window = Some(manager.window(30 * KIB).await.unwrap()),
+                        _ => read = Some(manager.acquire_read_buffer().await.unwrap()),
+                    }
                     if (round + seed) % 3 == 0 {
                         tokio::task::yield_now().await;
                     }
+                    read.iter_mut().for_each(|buffer| buffer.extend_from_slice(b"x"));
+                    acquired.iter_mut().for_each(|buffer| buffer.extend_from_slice(b"x"));
+                    window.iter_mut().for_each(|window| assert!(window.extend(b"x")));
                 }
             })
         })
