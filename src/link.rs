@@ -32,7 +32,7 @@
 //! | the peer ended between two messages | [`End::Eof`](crate::error::End::Eof) |
 //! | the peer ended inside a message | [`Fault::Truncated`] or the rest as a message, by the codec's policy, then `Eof` |
 //! | reset, broken pipe | [`End::Reset`](crate::error::End::Reset) |
-//! | this side closed | [`End::Closed`](crate::error::End::Closed) |
+//! | this side closed | [`End::Closed`](crate::error::End::Closed), unless an end was seen before |
 //! | the framing was broken | that [`Violation`](crate::error::Violation) |
 
 use std::{
@@ -331,7 +331,7 @@ where
     }
 
     /// Flushes, shuts the writer down and ends receiving: later calls fail with
-    /// [`End::Closed`](crate::error::End::Closed). With a codec that takes leave by itself (WebSocket's Close frame), waits
+    /// [`End::Closed`](crate::error::End::Closed), or with the end that was seen before. With a codec that takes leave by itself (WebSocket's Close frame), waits
     /// for the peer's too, and drops messages that come before it. See [`Sender::close`].
     ///
     /// # Errors

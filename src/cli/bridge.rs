@@ -43,7 +43,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) limits: Limits,
 
-    /// TOML file with any of these options under their long names, and 'command'; what is typed goes before it
+    /// TOML file with any of these options but -v and -q under their long names, and 'command'; what is typed goes
+    /// before it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 

@@ -112,7 +112,7 @@ impl LinkConfig {
         self
     }
 
-    /// Sets how many faulty messages in a row end the link.
+    /// Sets how many faulty messages in a row are borne; one more ends the link.
     #[must_use]
     pub fn max_faults_in_a_row(mut self, count: u32) -> Self {
         self.max_faults_in_a_row = count;

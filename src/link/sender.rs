@@ -192,7 +192,7 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
     }
 
     /// Flushes and shuts the writer down, so that the peer sees the end of the stream. Later sends fail with
-    /// [`End::Closed`]. A second call does nothing.
+    /// [`End::Closed`], or [`End::Eof`] where the peer's end was seen. A second call does nothing.
     ///
     /// With a codec that takes leave by itself (WebSocket's Close frame), the writer is shut down once the peer has taken
     /// leave too, which the receiving half has to be polled to see, or when that half is dropped.

@@ -19,8 +19,8 @@ use crate::{
 
 /// One end of a pair in memory. Closing or dropping one end wakes the other, which first gets what was sent before.
 ///
-/// A direction holds at most its capacity in bytes and [`MEMORY_QUEUE_MESSAGES`] messages; beyond that sending waits. A
-/// message larger than the capacity is let in when the direction is empty.
+/// Sending waits while a direction holds its capacity in bytes, or [`MEMORY_QUEUE_MESSAGES`] messages. Below that the next
+/// message is let in whatever its size, so a direction holds at most one message beyond its capacity.
 #[derive(Debug)]
 pub struct MemoryTransport {
     incoming: Arc<Direction>,

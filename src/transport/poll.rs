@@ -116,8 +116,8 @@ pub trait PollTransport: Send + Sync {
         false
     }
 
-    /// Flushes and closes. Later calls of anything fail with [`End::Closed`](crate::error::End::Closed), but for this
-    /// one.
+    /// Flushes and closes. Later calls of anything fail with [`End::Closed`](crate::error::End::Closed), or with the end
+    /// that was seen before, but for this one.
     ///
     /// # Errors
     /// When what was queued could not be written.
