@@ -8,7 +8,7 @@ use crate::transport::TransportError;
 ///
 /// `capacity` bounds the bytes that have not been taken out. Messages that were taken out do not count, and a refused
 /// [`extend`](Self::extend) loses nothing. Work is linear in the bytes: none is looked at twice, and bytes are moved to
-/// the front only when more have been taken out than have to be moved; memory stays below twice the capacity.
+/// the front only when more have been taken out than have to be moved; memory stays within twice the capacity.
 #[derive(Debug)]
 pub struct StreamingBuffer {
     bytes: Vec<u8>,
@@ -46,6 +46,13 @@ impl StreamingBuffer {
             self.bytes.drain(..self.start);
             self.scanned -= self.start;
             self.start = 0;
+        }
+        let needed = self.bytes.len() + data.len();
+        if needed > self.bytes.capacity() {
+            // Doubled, as vectors are, but not beyond what is ever needed.
+            let most = self.capacity.saturating_mul(2);
+            let room = self.bytes.capacity().saturating_mul(2).min(most).max(needed);
+            self.bytes.reserve_exact(room - self.bytes.len());
         }
         self.bytes.extend_from_slice(data);
         Ok(())
@@ -95,5 +102,29 @@ impl StreamingBuffer {
         self.bytes.clear();
         self.start = 0;
         self.scanned = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A vector that doubles by itself went beyond.
+    #[test]
+    fn memory_stays_within_twice_the_capacity() {
+        for capacity in [1, 10, 1000] {
+            // All lengths in turn, so that every rest meets every length.
+            for step in 1..=capacity {
+                let mut buffer = StreamingBuffer::new(capacity, b'\n');
+                for round in 0..50 {
+                    let size = 1 + (round * step) % capacity;
+                    let message = [&vec![b'x'; size - 1][..], b"\n"].concat();
+                    while buffer.extend(&message).is_err() {
+                        assert!(buffer.next_message().is_some());
+                    }
+                    assert!(buffer.bytes.capacity() <= 2 * capacity, "{}", buffer.bytes.capacity());
+                }
+            }
+        }
     }
 }
