@@ -53,10 +53,8 @@ pub const MAX_FAULTS_IN_A_ROW: u32 = 1024;
 /// bit is kept for each level.
 pub const MAX_JSON_DEPTH: usize = 1024;
 
-/// Smallest window of a read, in bytes. A read that fills its window makes the next one larger.
-pub const MIN_READ_WINDOW: usize = 8 * 1024;
-
-/// Largest window of a read, in bytes: stays within a core's second-level cache beside the caller's own data.
+/// Window of a read, in bytes, unless a larger message is on its way: stays within a core's second-level cache beside the
+/// caller's own data.
 pub const MAX_READ_WINDOW: usize = 64 * 1024;
 
 /// Readable bytes that stand behind each block of the pool, in bytes, so that SIMD parsers may read past the end.
