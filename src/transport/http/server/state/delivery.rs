@@ -130,8 +130,8 @@ impl State {
         if let Some(at) = self.finished.iter().position(|stream| stream.number == number)
             && let Some(stream) = self.finished.remove(at)
         {
-            if event + 1 >= stream.end() {
-                let complete = event + 1 == stream.end();
+            if event.saturating_add(1) >= stream.end() {
+                let complete = event.saturating_add(1) == stream.end();
                 self.finished.insert(at, stream);
                 return Err(if complete { NoResume::Complete } else { NoResume::Unknown });
             }

@@ -115,6 +115,22 @@ async fn bytes_and_age_are_limits_too() {
 }
 
 #[tokio::test]
+async fn an_id_from_the_future_takes_nothing_from_a_stream_that_is_over() {
+    let mut world = World::new(1 << 20, 100, LONG);
+    let place = world.ask("7");
+    world.state.stream(place, Duration::ZERO);
+    world.say(&answer("7", "x"));
+    assert!(world.take(place).1);
+    for last in [&b"1-2"[..], b"1-18446744073709551615"] {
+        assert_eq!(world.state.resume(last), Err(NoResume::Unknown));
+        assert_eq!(world.state.finished.len(), 1, "it is where it was");
+    }
+    assert_eq!(world.state.resume(b"1-1"), Err(NoResume::Complete));
+    let place = world.state.resume(b"1-0").unwrap();
+    assert!(world.take(place).0.contains(&answer("7", "x")));
+}
+
+#[tokio::test]
 async fn an_answer_that_is_not_kept_leaves_an_error() {
     let mut world = World::new(2000, 100, LONG);
     let place = world.ask("7");
