@@ -423,6 +423,30 @@ async fn ends_when_what_is_under_way_is_answered() {
 }
 
 #[tokio::test]
+async fn a_subscription_ends_with_what_its_client_says() {
+    let (hub, mut server, _servers) = hub(config()).await;
+    let mut one = hub.attach();
+    send(&mut one, r#"{"jsonrpc":"2.0","id":"L","method":"subscriptions/listen","params":{}}"#).await;
+    let id = value(&mut server).await["id"].clone();
+    send(&mut one, call("1", "1")).await;
+    let other = value(&mut server).await["id"].clone();
+    within(poll_fn(|cx| one.poll_close_sending(cx))).await.unwrap();
+    let over = value(&mut one).await;
+    let tag = json!({"io.modelcontextprotocol/subscriptionId": "L"});
+    assert_eq!(
+        over,
+        json!({"jsonrpc": "2.0", "id": "L", "result": {"resultType": "complete", "_meta": tag}})
+    );
+    let taken_back = value(&mut server).await;
+    assert_eq!(taken_back["method"], "notifications/cancelled");
+    assert_eq!(taken_back["params"]["requestId"], id);
+    // The rest is waited for as ever.
+    send(&mut server, format!(r#"{{"jsonrpc":"2.0","id":{other},"result":1}}"#)).await;
+    assert_eq!(value(&mut one).await["id"], 1);
+    assert!(matches!(end(&mut one).await, Error::Ended(End::Eof)));
+}
+
+#[tokio::test]
 async fn the_servers_end_with_the_last_handle() {
     let (hub, mut server, _servers) = hub(config()).await;
     let session = hub.attach();

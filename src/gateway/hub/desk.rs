@@ -407,6 +407,32 @@ impl Desk {
         }
     }
 
+    /// The client says no more, and stays for what it has asked for. Its subscriptions would never end: they do now.
+    pub(super) fn end_subscriptions(&mut self, of: u64, shared: &Shared, wake: &mut Vec<Waker>) {
+        let own = |(call, by): (u64, &Call)| (by.client == of && by.what == What::Listen).then_some(call);
+        let calls: Vec<u64> = self.calls.iter().filter_map(own).collect();
+        for number in calls {
+            let Some(call) = self.hang_up(number) else { continue };
+            let id = call.id();
+            let key = json::SUBSCRIPTION_ID.as_bytes();
+            let pieces: [&[u8]; 7] = [
+                b"{\"jsonrpc\":\"2.0\",\"id\":",
+                id,
+                b",\"result\":{\"resultType\":\"complete\",\"_meta\":{\"",
+                key,
+                b"\":",
+                id,
+                b"}}}",
+            ];
+            let over = pieces.concat();
+            let mut cancel = Vec::new();
+            refusal::cancel(Digits::of(number).as_slice(), "the client listens no more", &mut cancel);
+            self.send(cancel.into());
+            self.push(of, over.into(), shared, wake);
+        }
+        shared.publish(self);
+    }
+
     /// The client leaves: nobody waits for what it asked.
     pub(super) fn detach(&mut self, number: u64) {
         self.forget(number, "the client left");

@@ -41,7 +41,7 @@ const KEPT: usize = 4 * 1024;
 /// A client's place at a [`Hub`]. Dropping or closing it is leaving.
 ///
 /// [`poll_close_sending`](PollTransport::poll_close_sending) leaves it attached until all that is under way is answered;
-/// then receiving ends. A flush waits for no server: what is queued is the hub's.
+/// then receiving ends. Its subscriptions (MCP 2026-07-28) end at once. A flush waits for no server: what is queued is the hub's.
 pub struct HubSession {
     /// Keeps the servers.
     _hub: Hub,
@@ -477,10 +477,16 @@ impl PollTransport for HubSession {
 
     fn poll_close_sending(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
         self.hand_on();
-        if !mem::replace(&mut self.finishing, true)
-            && let Some(waker) = self.receiver.take()
-        {
-            waker.wake();
+        if !mem::replace(&mut self.finishing, true) {
+            if let Some((shared, client)) = &self.place {
+                let mut wake = Vec::new();
+                shared.lock().end_subscriptions(*client, shared, &mut wake);
+                shared.driver.wake();
+                wake.into_iter().for_each(Waker::wake);
+            }
+            if let Some(waker) = self.receiver.take() {
+                waker.wake();
+            }
         }
         Poll::Ready(Ok(()))
     }
