@@ -780,6 +780,23 @@ async fn a_client_may_come_back_on_another_connection() {
     assert_eq!(cache.waiting(), 0);
 }
 
+#[tokio::test]
+async fn streams_end_with_what_their_client_says_though_the_server_goes_on() {
+    let mut world = stateless().await;
+    world.middle = world.middle.resumable();
+    let tag = r#""io.modelcontextprotocol/subscriptionId":"a""#;
+    let script = format!(
+        r#"c> {{"jsonrpc":"2.0","id":"a","method":"subscriptions/listen","params":{{"_meta":{{{ALL}}},"notifications":{{"toolsListChanged":true}}}}}}
+           c< {{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{"_meta":{{{tag}}},"notifications":{{"toolsListChanged":true}}}}}}"#
+    );
+    world.play(&script).await;
+    poll_fn(|cx| world.middle.poll_close_sending(cx)).await.unwrap();
+    let over =
+        format!(r#"{{"jsonrpc":"2.0","id":"a","result":{{"resultType":"complete","_meta":{{{tag}}}}}}}"#);
+    assert_eq!(world.at_client().await, over);
+    assert!(timeout(LIMIT, world.middle.receive()).await.unwrap().is_err());
+}
+
 /// The handshake in the name of a client that said nothing of itself.
 fn handshake() -> String {
     format!(

@@ -442,8 +442,8 @@ impl StatelessClient {
         Verdict::Done
     }
 
-    /// The server has ended: so do the streams of notifications.
-    pub(super) fn ended(&mut self, out: &mut Outbox) {
+    /// The server has ended, or the client says no more: so do the streams of notifications.
+    pub(super) fn end_streams(&mut self, out: &mut Outbox) {
         self.listening.end(&mut out.client);
     }
 }

@@ -371,7 +371,7 @@ impl<T: PollTransport + 'static> Translated<T> {
         }
         match &mut self.state {
             State::Detecting(detection) => detection.ended(&self.cache),
-            State::Stateless(client) => client.ended(&mut self.out),
+            State::Stateless(client) => client.end_streams(&mut self.out),
             _ => {}
         }
         self.ended = Some(error);
@@ -538,8 +538,13 @@ impl<T: PollTransport + 'static> PollTransport for Translated<T> {
             ready!(self.poll_detection(cx))?;
         }
         ready!(self.poll_drain(cx))?;
-        if self.resumable && matches!(self.state, State::Stateless(_)) {
-            self.parted = true;
+        if self.resumable
+            && let State::Stateless(client) = &mut self.state
+        {
+            if !std::mem::replace(&mut self.parted, true) {
+                // Nothing else would end them: the server goes on for others.
+                client.end_streams(&mut self.out);
+            }
             self.wake();
             return self.server()?.poll_flush(cx);
         }
