@@ -421,6 +421,28 @@ async fn a_half_close_lets_what_is_under_way_be_answered() {
 }
 
 #[tokio::test]
+async fn a_half_close_ends_subscriptions_alone() {
+    let mut server = Server::start().await;
+    let mut client = client(&server, quick()).await;
+    client.send(stateless(9, "subscriptions/listen", "").as_bytes()).await.unwrap();
+    let mut listen = server.next().await;
+    listen.stream(&[]).await;
+    let ack = r#"{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged"}"#;
+    listen.event(ack).await;
+    assert_eq!(receive(&mut client).await, ack);
+    client.send(stateless(2, "tools/list", "").as_bytes()).await.unwrap();
+    let list = server.next().await;
+    std::future::poll_fn(|cx| client.poll_close_sending(cx)).await.unwrap();
+    let over = r#"{"jsonrpc":"2.0","id":9,"result":{"resultType":"complete","_meta":{"io.modelcontextprotocol/subscriptionId":9}}}"#;
+    assert_eq!(receive(&mut client).await, over);
+    assert!(listen.is_abandoned().await);
+    list.json(answer(2)).await;
+    assert_eq!(receive(&mut client).await, answer(2));
+    let end = timeout(PATIENCE, std::future::poll_fn(|cx| client.poll_receive(cx))).await.unwrap();
+    assert!(matches!(end, Err(Error::Ended(End::Eof))), "{end:?}");
+}
+
+#[tokio::test]
 async fn a_close_answers_what_is_under_way_with_errors() {
     let mut server = Server::start().await;
     let mut client = session(&mut server, quick()).await;

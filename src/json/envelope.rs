@@ -64,6 +64,21 @@ pub enum EnvelopeError {
 /// The name, in `_meta`, of the id of the subscription that a message belongs to (MCP 2026-07-28).
 pub(crate) const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
 
+/// The answer to `subscriptions/listen` (MCP 2026-07-28), whose id, as JSON, is `id`: the subscription is over.
+#[cfg(feature = "gateway")]
+pub(crate) fn subscription_over(id: &[u8]) -> Vec<u8> {
+    let pieces: [&[u8]; 7] = [
+        br#"{"jsonrpc":"2.0","id":"#,
+        id,
+        br#","result":{"resultType":"complete","_meta":{""#,
+        SUBSCRIPTION_ID.as_bytes(),
+        br#"":"#,
+        id,
+        b"}}}",
+    ];
+    pieces.concat()
+}
+
 /// What to look into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Within {

@@ -18,6 +18,8 @@ mod value;
 
 #[cfg(feature = "gateway")]
 pub(crate) use cut::Cut;
+#[cfg(feature = "gateway")]
+pub(crate) use envelope::subscription_over;
 pub use envelope::{Elements, Envelope, EnvelopeError, Id, Kind, member, string};
 #[cfg(feature = "link")]
 pub(crate) use envelope::{SUBSCRIPTION_ID, Within};

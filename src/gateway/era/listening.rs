@@ -8,7 +8,7 @@ use super::{
     queue::{Outbox, Queue, RawId},
 };
 use crate::{
-    json::{Envelope, RawString},
+    json::{Envelope, RawString, subscription_over},
     limits::{ERA_MAX_DECLARATION, ERA_MAX_STREAMS, ERA_MAX_SUBSCRIPTIONS},
 };
 
@@ -188,9 +188,7 @@ fn acknowledge(id: &[u8], lists: &[bool; 3], resources: &[Vec<u8>], to: &mut Que
 }
 
 fn end(id: &[u8], to: &mut Queue) {
-    let result: [&[u8]; 5] =
-        [b"{\"resultType\":\"complete\",\"_meta\":{\"", SUBSCRIPTION_KEY.as_bytes(), b"\":", id, b"}}"];
-    to.result(id, &result.concat());
+    to.pieces(&[&subscription_over(id)]);
 }
 
 /// Writes a notification with the id of the stream that it is for.

@@ -413,18 +413,7 @@ impl Desk {
         let calls: Vec<u64> = self.calls.iter().filter_map(own).collect();
         for number in calls {
             let Some(call) = self.hang_up(number) else { continue };
-            let id = call.id();
-            let key = json::SUBSCRIPTION_ID.as_bytes();
-            let pieces: [&[u8]; 7] = [
-                b"{\"jsonrpc\":\"2.0\",\"id\":",
-                id,
-                b",\"result\":{\"resultType\":\"complete\",\"_meta\":{\"",
-                key,
-                b"\":",
-                id,
-                b"}}}",
-            ];
-            let over = pieces.concat();
+            let over = json::subscription_over(call.id());
             let mut cancel = Vec::new();
             refusal::cancel(Digits::of(number).as_slice(), "the client listens no more", &mut cancel);
             self.send(cancel.into());

@@ -121,7 +121,7 @@ fn check(url: &Url) -> std::result::Result<(), HttpClientError> {
 ///
 /// [`poll_flush`](PollTransport::poll_flush) has nothing to wait for: each message leaves by itself, and what became of a
 /// request its answer tells. [`poll_close_sending`](PollTransport::poll_close_sending) lets what is under way be answered,
-/// then receiving ends. [`poll_close`](PollTransport::poll_close) answers it with errors, which can still be received,
+/// then receiving ends; subscriptions (2026-07-28) end at once. [`poll_close`](PollTransport::poll_close) answers it with errors, which can still be received,
 /// and ends the session (DELETE). Dropping the transport does the same in the background.
 pub struct HttpClientTransport {
     shared: Arc<Shared>,
@@ -218,6 +218,7 @@ impl PollTransport for HttpClientTransport {
 
     fn poll_close_sending(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
         self.shared.outbox.close();
+        self.shared.parted.set();
         Poll::Ready(Ok(()))
     }
 

@@ -204,6 +204,15 @@ impl Drop for Ending {
 pub(super) async fn run(ending: Ending, sent: Sent) {
     let Ending { shared, call } = &ending;
     let work = call.gone.or(shared.exchange(call, sent));
+    let work = async {
+        if !call.message.listens() {
+            return work.await;
+        }
+        shared.parted.or(work).await.unwrap_or_else(|| {
+            shared.end_subscription(call);
+            None
+        })
+    };
     let outcome = shared.closing.or(work).await.flatten().unwrap_or(Err(HttpClientError::Closed));
     match outcome {
         // What went wrong behind the last answer concerns nobody.

@@ -148,6 +148,11 @@ impl Message {
         matches!(self.role, Role::Initialize | Role::Request)
     }
 
+    /// Whether it opens a subscription, which has no end of its own.
+    pub(super) fn listens(&self) -> bool {
+        self.stateless.as_ref().is_some_and(|own| own.method() == b"subscriptions/listen")
+    }
+
     /// Whether what is behind it waits for it.
     pub(super) fn is_barrier(&self) -> bool {
         match self.role {

@@ -28,7 +28,7 @@ use crate::{
     Frame,
     endpoint::Url,
     error::{End, Fault, JsonReason},
-    json::{Envelope, EnvelopeError, Kind},
+    json::{Envelope, EnvelopeError, Kind, subscription_over},
 };
 
 const JSON_OR_EVENTS: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
@@ -44,6 +44,8 @@ pub(super) struct Shared {
     pub(super) counters: Arc<Counters>,
     /// Everything ends now.
     pub(super) closing: Signal,
+    /// The program sends no more, and waits for what it has asked for.
+    pub(super) parted: Signal,
     /// One at a time opens a session anew.
     pub(super) renewal: tokio::sync::Mutex<()>,
     host: HeaderValue,
@@ -99,6 +101,7 @@ impl Shared {
             outbox: Outbox::new(config.max_in_flight),
             counters,
             closing: Signal::default(),
+            parted: Signal::default(),
             renewal: tokio::sync::Mutex::default(),
             host: HeaderValue::try_from(&*url.host).map_err(|_| bad(()))?,
             target: Uri::try_from(&*url.target).map_err(|_| bad(()))?,
@@ -249,6 +252,19 @@ impl Shared {
             self.leave(call, &open);
             if !call.is_cancelled() && !call.quiet {
                 self.refuse(&open, error);
+            }
+        }
+        call.release(self);
+    }
+
+    /// Ends a subscription whose program sends no more: it would wait for ever.
+    pub(super) fn end_subscription(&self, call: &Arc<Call>) {
+        let _step = self.step();
+        let open = std::mem::take(&mut *call.open());
+        for open in open {
+            self.leave(call, &open);
+            if !call.is_cancelled() {
+                self.inbox.push(subscription_over(&open.raw).into());
             }
         }
         call.release(self);

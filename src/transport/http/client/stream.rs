@@ -169,10 +169,8 @@ impl Shared {
         events: &mut Events,
         position: &mut Position,
     ) -> Result<Option<String>, HttpClientError> {
-        let listens =
-            call.message.stateless.as_ref().is_some_and(|own| own.method() == b"subscriptions/listen");
         // Who listens waits for something to happen.
-        let patience = if listens { Duration::MAX } else { self.config.response_timeout };
+        let patience = if call.message.listens() { Duration::MAX } else { self.config.response_timeout };
         let mut grace: Option<Instant> = None;
         loop {
             if grace.is_none() && (call.is_settled() || call.is_cancelled()) {
