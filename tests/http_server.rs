@@ -1281,6 +1281,26 @@ async fn the_end_of_a_server_answers_everyone() {
 }
 
 #[tokio::test]
+async fn who_is_turned_away_unheard_may_try_again() {
+    let mut world = plain().await;
+    let list = "text/event-stream, application/json";
+    let rather_events = post("", INITIALIZE).replace("application/json, text/event-stream", list);
+    for asks in [post("", INITIALIZE), rather_events, modern(1, "tools/list", "")] {
+        let mut client = Client::connect(world.addr).await;
+        client.send(asks).await;
+        drop(in_time(world.sessions.accept()).await.unwrap());
+        let head = client.head().await.unwrap();
+        let body = String::from_utf8(client.body(&head).await).unwrap();
+        assert_eq!(
+            (head.status, head.get("retry-after"), head.get("mcp-session-id")),
+            (503, Some("1"), None)
+        );
+        assert!(is_error(&body, "1", -32000) || is_error(&body, "0", -32000), "{body}");
+    }
+    assert_eq!(world.server.sessions(), 0);
+}
+
+#[tokio::test]
 async fn shutdown_answers_what_is_under_way_and_takes_nothing_more() {
     let mut world = plain().await;
     let (mut session, id) = open(&mut world, "2025-11-25").await;

@@ -333,7 +333,7 @@ impl Exchange {
         let entered = poll_fn(|cx| session.lock().poll_enter(cx, &mut body, &mut asked, room)).await;
         let place = match entered {
             Ok(place) => place,
-            Err(NoEntry::Over) => return unknown_session(first_id.as_deref()),
+            Err(NoEntry::Over) => return over(&session, first_id.as_deref()),
             Err(NoEntry::SameId) => {
                 let text = "a request with this id is under way";
                 return reply::error(StatusCode::BAD_REQUEST, first_id.as_deref(), INVALID, text);
@@ -341,7 +341,7 @@ impl Exchange {
         };
         let Some(place) = place else { return reply::empty(StatusCode::ACCEPTED) };
         let ticket = Ticket::new(session, place, Some(entry));
-        let mut reply = self.first(ticket, lists).await;
+        let mut reply = self.first(ticket, lists, first_id.as_deref()).await;
         if initialize
             && let Some(session) = reply.1
             && let Ok(id) = HeaderValue::from_str(session.id())
@@ -351,8 +351,8 @@ impl Exchange {
         reply.0
     }
 
-    /// The answer to a POST, and its session while that is open.
-    async fn first(&self, ticket: Ticket, lists: bool) -> (Reply, Option<Arc<Session>>) {
+    /// The answer to a POST, whose first id is `id`, and its session while that is open.
+    async fn first(&self, ticket: Ticket, lists: bool, id: Option<&[u8]>) -> (Reply, Option<Arc<Session>>) {
         let config = self.registry.config();
         let place = ticket.place();
         let session = Arc::clone(ticket.session());
@@ -368,6 +368,9 @@ impl Exchange {
         })
         .await;
         drop(late);
+        if session.lock().over == Some(Over::Refused) {
+            return (over(&session, id), None);
+        }
         let reply = match answer {
             Answer::Message(message) => {
                 let stateless = session.kind() == SessionKind::Stateless;
@@ -570,6 +573,14 @@ fn not_allowed(allow: &'static str) -> Reply {
 
 fn unknown_session(id: Option<&[u8]>) -> Reply {
     reply::error(StatusCode::NOT_FOUND, id, NO_SESSION, "Session not found")
+}
+
+/// What is said to a request of a session that is over.
+fn over(session: &Session, id: Option<&[u8]>) -> Reply {
+    match session.lock().over {
+        Some(Over::Refused) => no_session(NoSession::Busy, id),
+        _ => unknown_session(id),
+    }
 }
 
 fn no_session(error: NoSession, id: Option<&[u8]>) -> Reply {

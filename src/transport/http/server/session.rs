@@ -341,7 +341,7 @@ struct Talk {
 impl Talk {
     fn ended(&self, over: Over) -> Error {
         match over {
-            Over::Closed => Error::Ended(End::Closed),
+            Over::Closed | Over::Refused => Error::Ended(End::Closed),
             Over::Done => Error::Ended(End::Eof),
             Over::Abandoned => Error::Ended(End::Reset),
             Over::Idle(after) => Error::TimedOut { deadline: Deadline::Idle, after },

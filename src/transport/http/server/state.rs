@@ -28,6 +28,8 @@ use crate::{limits::HTTP_INBOX_MESSAGES, transport::Revision};
 pub(super) enum Over {
     /// The program closed it, or dropped it.
     Closed,
+    /// It did so without a look at what the client had to say.
+    Refused,
     /// The client ended it (DELETE), or all is answered that was asked.
     Done,
     /// The client went away without a word.
@@ -69,6 +71,8 @@ pub(super) struct State {
     kind: SessionKind,
     pub(super) revision: Option<Revision>,
     initialize: Option<Bytes>,
+    /// Whether the program has received anything.
+    heard: bool,
     inbox: VecDeque<Bytes>,
     inbox_bytes: usize,
     receiver: Option<Waker>,
@@ -105,6 +109,7 @@ impl State {
             kind,
             revision: None,
             initialize: None,
+            heard: false,
             inbox: VecDeque::new(),
             inbox_bytes: 0,
             receiver: None,
@@ -194,6 +199,7 @@ impl State {
 
     pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Over>> {
         if let Some(body) = self.inbox.pop_front() {
+            self.heard = true;
             self.inbox_bytes -= body.len();
             for waker in self.entering.drain(..) {
                 waker.wake();
@@ -230,6 +236,7 @@ impl State {
         if self.over.is_some() {
             return;
         }
+        let over = if over == Over::Closed && !self.heard { Over::Refused } else { over };
         self.over = Some(over);
         if over != Over::Done {
             self.inbox.clear();
