@@ -312,6 +312,19 @@ async fn too_many_and_too_long() {
     );
     assert_eq!(seen(&mut client, &mut server).await, call("1"));
     assert_eq!(seen(&mut client, &mut server).await, call("2"));
+    // Those of a batch are counted one by one.
+    send(&mut client, r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}"#)
+        .await;
+    seen(&mut client, &mut server).await;
+    send(&mut client, format!("[{},{}]", call("5"), call("6"))).await;
+    for id in ["5", "6"] {
+        let refused = format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32005,"message":"too many requests are under way"}}}}"#
+        );
+        assert_eq!(text(&mut client).await, refused);
+    }
+    send(&mut client, call("2")).await;
+    assert_eq!(seen(&mut client, &mut server).await, call("2"));
     // A cancelled one may never be answered, and is not counted.
     send(&mut client, r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#)
         .await;

@@ -134,7 +134,7 @@ impl Tracker {
     /// Looks at what the client sends, before it is sent.
     pub(super) fn check(&mut self, envelope: &Envelope<'_>) -> Outgoing {
         match envelope.kind() {
-            Kind::Request => match self.obstacle(envelope) {
+            Kind::Request => match self.obstacle(envelope, 0) {
                 None => Outgoing::Pass,
                 Some((code, text)) => {
                     self.refuse(envelope, code, text);
@@ -147,7 +147,8 @@ impl Tracker {
                     .elements()
                     .flatten()
                     .filter(|element| element.kind() == Kind::Request)
-                    .find_map(|element| self.obstacle(&element));
+                    .enumerate()
+                    .find_map(|(before, element)| self.obstacle(&element, before));
                 match obstacle {
                     None => Outgoing::Pass,
                     Some((code, text)) => {
@@ -160,9 +161,9 @@ impl Tracker {
         }
     }
 
-    /// Why a request cannot be passed on.
-    fn obstacle(&self, envelope: &Envelope<'_>) -> Option<(i32, &'static str)> {
-        if self.calls.len() >= self.max_in_flight {
+    /// Why a request cannot be passed on, with so many before it in the same batch.
+    fn obstacle(&self, envelope: &Envelope<'_>, before: usize) -> Option<(i32, &'static str)> {
+        if self.calls.len() + before >= self.max_in_flight {
             return Some((TOO_MANY, "too many requests are under way"));
         }
         let too_long = envelope.raw_id().is_some_and(|id| id.len() > MAX_ID_SIZE);
