@@ -190,7 +190,8 @@ pub const HTTP_MAX_SESSIONS: usize = 1024;
 /// Requests without a session that an HTTP server has under way at a time.
 pub const HTTP_MAX_STATELESS: usize = 1024;
 
-/// POSTs of one session under way at a time. Clients of today send one to a few dozen.
+/// Requests of one session over HTTP under way at a time, those of batches among them. Clients of today send one to a few
+/// dozen.
 pub const HTTP_MAX_IN_FLIGHT: usize = 128;
 
 /// Sessions of an HTTP server that wait to be accepted.

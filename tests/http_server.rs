@@ -927,6 +927,31 @@ async fn what_a_batch_itself_takes_back_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn the_requests_of_a_batch_are_counted_one_by_one() {
+    let mut world = world(HttpServerConfig::builder().max_in_flight(3)).await;
+    let (mut session, id) = open(&mut world, "2025-03-26").await;
+    let batch = |from: u32, to: u32| {
+        let requests: Vec<_> = (from..to).map(|n| request(n, "a")).collect();
+        format!("[{}]", requests.join(","))
+    };
+    let mut client = Client::connect(world.addr).await;
+    let (head, body) = client.request(post(&id, &batch(0, 4))).await;
+    assert_eq!(head.status, 400);
+    assert!(is_error(&body, "null", -32600), "{body}");
+    let mut other = Client::connect(world.addr).await;
+    other.send(post(&id, &batch(0, 2))).await;
+    assert_eq!(next(&mut session).await, batch(0, 2));
+    assert_eq!(client.request(post(&id, &batch(2, 4))).await.0.status, 429);
+    client.send(post(&id, &batch(2, 3))).await;
+    assert_eq!(next(&mut session).await, batch(2, 3));
+    for n in 0..3 {
+        say(&mut session, &answer(n, "{}")).await;
+    }
+    assert_eq!(client.head().await.unwrap().status, 200);
+    assert_eq!(other.head().await.unwrap().status, 200);
+}
+
+#[tokio::test]
 async fn sessions_with_the_same_ids_are_never_mixed() {
     let mut world = plain().await;
     let mut tasks = Vec::new();

@@ -165,7 +165,8 @@ impl HttpServerConfigBuilder {
         /// Sets how many requests without a session are under way at a time; beyond, 429. Default:
         /// [`HTTP_MAX_STATELESS`].
         max_stateless: usize;
-        /// Sets how many POSTs of one session are under way at a time; beyond, 429. Default: [`HTTP_MAX_IN_FLIGHT`].
+        /// Sets how many requests of one session are under way at a time, those of batches among them; beyond, 429, or
+        /// 400 for a batch that has more by itself. Default: [`HTTP_MAX_IN_FLIGHT`].
         max_in_flight: usize;
         /// Sets how many sessions wait to be accepted; beyond, 503. Default: [`HTTP_ACCEPT_QUEUE`].
         accept_queue: usize;

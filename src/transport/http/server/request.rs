@@ -229,7 +229,7 @@ impl Exchange {
         if single {
             let is = |name| envelope.method().is_some_and(|method| method.is(name));
             let (lists, subscribes) = (is("tools/list"), is("subscriptions/listen"));
-            let asked = match asked(&body, &envelope, false) {
+            let asked = match asked(&body, &envelope, None) {
                 Ok(asked) => Asked { lists, subscribes, ..asked },
                 Err(reply) => return *reply,
             };
@@ -268,7 +268,8 @@ impl Exchange {
             return reply::error(StatusCode::BAD_REQUEST, id, REFUSED, "the header Mcp-Session-Id is needed");
         };
         let revision = session.lock().revision.or(named).unwrap_or(Revision::R2025_03_26);
-        let mut asked = match asked(&body, &envelope, revision.has_batches()) {
+        let most = revision.has_batches().then_some(self.registry.config().max_in_flight);
+        let mut asked = match asked(&body, &envelope, most) {
             Ok(asked) => asked,
             Err(reply) => return *reply,
         };
@@ -310,7 +311,7 @@ impl Exchange {
             Ok(body) => body,
             Err(reply) => return *reply,
         };
-        let asked = match envelope(&body).and_then(|envelope| asked(&body, &envelope, false)) {
+        let asked = match envelope(&body).and_then(|envelope| asked(&body, &envelope, None)) {
             Ok(asked) => asked,
             Err(reply) => return *reply,
         };
@@ -320,7 +321,7 @@ impl Exchange {
     /// Hands a message over and waits for the first that is to be answered.
     async fn deliver(&self, session: Arc<Session>, body: Bytes, mut asked: Asked) -> Reply {
         let config = self.registry.config();
-        let Some(entry) = Entry::new(&session, !asked.ids.is_empty()) else {
+        let Some(entry) = Entry::new(&session, asked.ids.len()) else {
             let id = asked.ids.first().map(|id| &**id);
             let text = "too many requests of this session are under way";
             let reply = reply::error(StatusCode::TOO_MANY_REQUESTS, id, REFUSED, text);
@@ -505,8 +506,8 @@ fn envelope(body: &[u8]) -> Result<Envelope<'_>, Box<Reply>> {
     }
 }
 
-/// What a message asks for.
-fn asked(body: &Bytes, envelope: &Envelope<'_>, batches: bool) -> Result<Asked, Box<Reply>> {
+/// What a message asks for. `most`: how many requests a batch may have, where there are batches.
+fn asked(body: &Bytes, envelope: &Envelope<'_>, most: Option<usize>) -> Result<Asked, Box<Reply>> {
     let mut asked = Asked::default();
     let keep = |part: &[u8]| {
         if body.len() <= SMALL { body.slice_ref(part) } else { Bytes::copy_from_slice(part) }
@@ -532,16 +533,18 @@ fn asked(body: &Bytes, envelope: &Envelope<'_>, batches: bool) -> Result<Asked, 
         return Ok(asked);
     }
     let refused = |text| Box::new(reply::error(StatusCode::BAD_REQUEST, None, INVALID, text));
-    if !batches {
-        return Err(refused("there are no batches in this revision"));
-    }
-    let mut count = 0;
+    let Some(most) = most else { return Err(refused("there are no batches in this revision")) };
+    let (mut count, mut requests) = (0, 0);
     for element in envelope.elements() {
         let Ok(element) = element else { return Err(refused("a message of the batch is not JSON-RPC 2.0")) };
         if matches!(element.kind(), Kind::Other | Kind::Batch)
             || (element.kind() == Kind::Request && element.id() == Id::Null)
         {
             return Err(refused("a message of the batch is not JSON-RPC 2.0"));
+        }
+        requests += usize::from(element.kind() == Kind::Request);
+        if requests > most {
+            return Err(refused("the batch has more requests than may be under way"));
         }
         if element.method().is_some_and(|method| method.is("initialize")) {
             return Err(refused("initialize may not stand in a batch"));

@@ -80,13 +80,13 @@ impl Drop for Session {
 pub(super) struct Entry(pub(super) Arc<Session>);
 
 impl Entry {
-    /// `None` when there are too many. One that asks for nothing is let in when no other is: what is under way may wait
-    /// for just that answer, or end by that cancellation.
-    pub(super) fn new(session: &Arc<Session>, asks: bool) -> Option<Self> {
+    /// Of a POST with so many requests. `None` when there are too many. One that asks for nothing is let in when no other
+    /// is: what is under way may wait for just that answer, or end by that cancellation.
+    pub(super) fn new(session: &Arc<Session>, asks: usize) -> Option<Self> {
         let mut state = session.lock();
         let most = session.config().max_in_flight;
-        let is_full = if asks {
-            state.posts >= most || state.unanswered() >= most
+        let is_full = if asks > 0 {
+            state.posts >= most || state.unanswered() + asks > most
         } else {
             state.posts >= most.saturating_add(HTTP_INBOX_MESSAGES)
         };

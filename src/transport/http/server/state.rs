@@ -277,9 +277,9 @@ impl State {
         self.streams.iter_mut().find(|stream| stream.number == number)
     }
 
-    /// Streams whose answers are to come, whether their clients are there or not.
+    /// Requests whose answers are to come, whether their clients are there or not.
     pub(super) fn unanswered(&self) -> usize {
-        self.streams.iter().filter(|stream| !stream.is_finished()).count()
+        self.streams.iter().map(|stream| stream.waits.len()).sum()
     }
 
     /// Waits until no client that is there waits for an answer, other than to a subscription.
