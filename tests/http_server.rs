@@ -917,6 +917,10 @@ async fn what_a_batch_itself_takes_back_is_not_waited_for() {
         assert_eq!((head.status, &*body), (202, ""));
         assert_eq!(next(&mut session).await, batch);
     }
+    // However the id is spelled.
+    let batch = format!("[{},{}]", request("\"a\"", "a"), cancelled(1).replace(":1}", ":\"\\u0061\"}"));
+    assert_eq!(in_time(client.request(post(&id, &batch))).await.0.status, 202);
+    assert_eq!(next(&mut session).await, batch);
     // What comes before a request says nothing of it.
     let batch = format!("[{},{},{},{}]", cancelled(2), request(1, "a"), request(2, "b"), cancelled(1));
     client.send(post(&id, &batch)).await;

@@ -38,7 +38,7 @@ use super::{
     reply::{self, Events, INTERNAL, INVALID, NO_SESSION, PARSE, REFUSED, Reply},
     session::{Entry, HttpSession, Session, Ticket},
     socket::{self, Make, Socket},
-    state::{Answer, Asked, NoEntry, NoResume, Over},
+    state::{Answer, Asked, NoEntry, NoResume, Over, is_same_text},
     stateless::{self, Era},
 };
 use crate::{
@@ -521,7 +521,7 @@ fn asked(body: &Bytes, envelope: &Envelope<'_>, most: Option<usize>) -> Result<A
         } else if envelope.method().is_some_and(|method| method.is("notifications/cancelled"))
             && let Ok(Some(id)) = envelope.request_id()
         {
-            match asked.ids.iter().position(|own| *own == id) {
+            match asked.ids.iter().position(|own| *own == id || is_same_text(own, id)) {
                 // Of this very batch: there will be no answer to it.
                 Some(at) => drop(asked.ids.remove(at)),
                 None => asked.cancels.push(keep(id)),

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 pub(super) use self::delivery::{Answer, NoResume, Pieces};
-use self::routing::is_same_text;
+pub(super) use self::routing::is_same_text;
 use super::{
     SessionKind, reply,
     stream::{Event, LISTEN, NOBODY, Stream},

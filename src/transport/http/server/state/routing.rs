@@ -150,7 +150,7 @@ impl State {
 }
 
 /// Whether two ids are strings that say the same, spelled otherwise: a server may write another escape, or none.
-pub(super) fn is_same_text(one: &[u8], other: &[u8]) -> bool {
+pub(in super::super) fn is_same_text(one: &[u8], other: &[u8]) -> bool {
     let (Some(one), Some(other)) = (string(one), string(other)) else { return false };
     if !one.raw().contains(&b'\\') && !other.raw().contains(&b'\\') {
         return one.raw() == other.raw();
