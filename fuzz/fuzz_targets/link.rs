@@ -4,12 +4,12 @@
 //! Input: two bytes for the I/O behaviours, one for the high-water mark, then pairs of operation and argument.
 #![no_main]
 
+#[path = "../support/pipe.rs"]
+mod pipe;
+
 use std::{
-    future::Future,
-    io::{self, IoSlice},
-    pin::{Pin, pin},
+    io::IoSlice,
     sync::{Arc, Mutex},
-    task::{Context, Poll, Waker},
 };
 
 use framewire::{
@@ -19,111 +19,7 @@ use framewire::{
     link::LinkConfig,
 };
 use libfuzzer_sys::fuzz_target;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-/// A small generator: behaviours follow from the input alone.
-#[derive(Clone)]
-struct Dice(u32);
-
-impl Dice {
-    fn roll(&mut self, sides: u32) -> u32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 17;
-        self.0 ^= self.0 << 5;
-        self.0 % sides
-    }
-
-    /// Up to one of these, at least 1.
-    fn size(&mut self, most: [u32; 3]) -> usize {
-        let most = most[self.roll(3) as usize];
-        self.roll(most) as usize + 1
-    }
-}
-
-struct Reader {
-    bytes: Vec<u8>,
-    at: usize,
-    dice: Dice,
-}
-
-impl AsyncRead for Reader {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.dice.roll(3) == 0 {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let most = self.dice.size([3, 300, 50_000]);
-        let count = most.min(buffer.remaining()).min(self.bytes.len() - self.at);
-        buffer.put_slice(&self.bytes[self.at..self.at + count]);
-        self.at += count;
-        Poll::Ready(Ok(()))
-    }
-}
-
-struct Writer {
-    written: Arc<Mutex<Vec<u8>>>,
-    dice: Dice,
-}
-
-impl Writer {
-    fn take(&mut self, cx: &Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        if self.dice.roll(3) == 0 {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let mut most = self.dice.size([3, 5000, 200_000]);
-        let mut written = self.written.lock().unwrap();
-        let before = written.len();
-        for slice in slices {
-            let count = most.min(slice.len());
-            written.extend_from_slice(&slice[..count]);
-            most -= count;
-        }
-        Poll::Ready(Ok(written.len() - before))
-    }
-}
-
-impl AsyncWrite for Writer {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.take(cx, &[IoSlice::new(bytes)])
-    }
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.take(cx, slices)
-    }
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.dice.roll(4) == 0 {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(Ok(()))
-    }
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// Polls at most `polls` times, letting the link's own task run in between; `None` when it was given up.
-async fn polled<T>(future: impl Future<Output = T>, polls: u8) -> Option<T> {
-    let mut future = pin!(future);
-    for _ in 0..=polls {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            return Some(output);
-        }
-        tokio::task::yield_now().await;
-    }
-    None
-}
+use pipe::{Reader, Writer, polled};
 
 /// The `index`th message, of a size around what matters inside.
 fn message(index: usize, argument: u8) -> Vec<u8> {
@@ -137,8 +33,8 @@ async fn drive(input: &[u8]) {
         (0..20).map(|index| message(index, reads.wrapping_add(index as u8 * 5))).collect();
     let bytes = incoming.iter().flat_map(|message| [message, &b"\n"[..]].concat()).collect();
     let written = Arc::new(Mutex::new(Vec::new()));
-    let reader = Reader { bytes, at: 0, dice: Dice(u32::from(reads) + 1) };
-    let writer = Writer { written: Arc::clone(&written), dice: Dice(u32::from(writes) + 1) };
+    let reader = Reader::new(bytes, reads);
+    let writer = Writer::new(&written, writes);
     let config = LinkConfig::default().write_high_water(usize::from(mark) * 64 + 1).close(None);
     let mut link = Link::with_config(Newline::new(), reader, writer, config);
 
@@ -254,7 +150,7 @@ async fn drive(input: &[u8]) {
     assert!(*written.lock().unwrap() == accepted, "not all that was accepted has left, in order");
 
     // The same bytes as one stream of another framing: never a panic, whatever they are.
-    let reader = Reader { bytes: input.to_vec(), at: 0, dice: Dice(7) };
+    let reader = Reader::new(input.to_vec(), 6);
     let mut link = Link::pair(LengthPrefix::new().max_size(100), reader, tokio::io::sink());
     while link.receive_lent().await.map_or_else(|error| !error.is_fatal(), |_| true) {}
 }

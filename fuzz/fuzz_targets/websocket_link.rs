@@ -7,13 +7,12 @@
 
 #[path = "../../tests/support/websocket.rs"]
 mod naive;
+#[path = "../support/pipe.rs"]
+mod pipe;
 
 use std::{
-    future::Future,
-    io::{self, IoSlice},
-    pin::{Pin, pin},
+    io::IoSlice,
     sync::{Arc, Mutex},
-    task::{Context, Poll, Waker},
 };
 
 use framewire::{
@@ -23,95 +22,7 @@ use framewire::{
 };
 use libfuzzer_sys::fuzz_target;
 use naive::Event;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-/// A small generator: behaviours follow from the input alone.
-struct Dice(u32);
-
-impl Dice {
-    fn roll(&mut self, sides: u32) -> u32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 17;
-        self.0 ^= self.0 << 5;
-        self.0 % sides
-    }
-
-    fn size(&mut self) -> usize {
-        let most = [3, 300, 50_000][self.roll(3) as usize];
-        self.roll(most) as usize + 1
-    }
-}
-
-struct Reader(Vec<u8>, usize, Dice);
-
-impl AsyncRead for Reader {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.2.roll(3) == 0 {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let count = self.2.size().min(buffer.remaining()).min(self.0.len() - self.1);
-        buffer.put_slice(&self.0[self.1..self.1 + count]);
-        self.1 += count;
-        Poll::Ready(Ok(()))
-    }
-}
-
-struct Writer(Arc<Mutex<Vec<u8>>>, Dice);
-
-impl AsyncWrite for Writer {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        if self.1.roll(3) == 0 {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let mut most = self.1.size();
-        let mut written = self.0.lock().unwrap();
-        let before = written.len();
-        for slice in slices {
-            let count = most.min(slice.len());
-            written.extend_from_slice(&slice[..count]);
-            most -= count;
-        }
-        Poll::Ready(Ok(written.len() - before))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// Polls at most `polls` times, letting the link's own task run in between; `None` when it was given up.
-async fn polled<T>(future: impl Future<Output = T>, polls: u8) -> Option<T> {
-    let mut future = pin!(future);
-    for _ in 0..=polls {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            return Some(output);
-        }
-        tokio::task::yield_now().await;
-    }
-    None
-}
+use pipe::{Reader, Writer, polled};
 
 async fn drive(input: &[u8]) {
     let Some((&[role, reads, writes, mark, count], rest)) = input.split_first_chunk::<5>() else { return };
@@ -124,8 +35,8 @@ async fn drive(input: &[u8]) {
         .collect();
 
     let written = Arc::new(Mutex::new(Vec::new()));
-    let reader = Reader(stream.to_vec(), 0, Dice(u32::from(reads) + 1));
-    let writer = Writer(Arc::clone(&written), Dice(u32::from(writes) + 1));
+    let reader = Reader::new(stream.to_vec(), reads);
+    let writer = Writer::new(&written, writes);
     let codec =
         WebSocket::new(role).max_control_frames(usize::MAX).max_fragments(usize::MAX).keep_alive(None);
     let config = LinkConfig::default().write_high_water(usize::from(mark) * 64 + 1).close(None);
