@@ -283,7 +283,16 @@ async fn session(
 ) -> Result<(), Failure> {
     debug!(connection = number, peer = client.peer(), "accepted");
     // What only some clients need, and none for long, is boxed: each session has room for all of this as long as it lives.
-    let mut client = match client.open().await {
+    let opened = tokio::select! {
+        biased;
+        opened = client.open() => opened,
+        // Who is still shaking hands has asked for nothing that a stop would wait for.
+        () = asked(stopped.clone(), Stop::Drain) => {
+            info!(connection = number, "closed inside the handshake");
+            return Ok(());
+        }
+    };
+    let mut client = match opened {
         Ok(client) => client,
         Err(failure) => {
             info!(connection = number, "refused: {}", failure.text().unwrap_or_default());
@@ -306,7 +315,14 @@ async fn session(
         Speaks::Session => Ok(plan.gateway.session()),
         Speaks::Stream if plan.gateway.is_always() => Ok(plan.gateway.session()),
         Speaks::Stream => {
-            let opened = Box::pin(open::connect(&plan.backend, &plan.outgoing, number)).await;
+            let opened = tokio::select! {
+                biased;
+                opened = Box::pin(open::connect(&plan.backend, &plan.outgoing, number)) => opened,
+                () = asked(stopped.clone(), Stop::Cut) => {
+                    info!(connection = number, "cut off");
+                    return Ok(());
+                }
+            };
             opened.map(|backend| match plan.backend.address {
                 Address::Http(..) => plan.gateway.translated(backend),
                 _ => backend,

@@ -45,6 +45,34 @@ fn connected(address: &str) -> WebSocket<TcpStream> {
     shaken(stream(address), &format!("ws://{address}/"))
 }
 
+/// It held the command's end up for the whole of --drain-timeout, and made it a failure.
+#[test]
+fn a_stop_waits_for_nobody_who_is_still_shaking_hands() {
+    let (mut bridge, address) = listening(
+        "ws://127.0.0.1:0",
+        &["--connect", "demo:", "--drain-timeout", "10m", "--handshake-timeout", "10m"],
+    );
+    let mut stream = stream(&address);
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n").unwrap();
+    bridge.log_line("\"message\":\"accepted\"");
+    bridge.signal("TERM");
+    assert_eq!(bridge.code(), 0);
+    bridge.log_line("closed inside the handshake");
+}
+
+#[test]
+fn a_connection_whose_backend_does_not_answer_is_cut_off_in_time() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let backend = format!("ws://{}", silent.local_addr().unwrap());
+    let more = ["--connect", &backend, "--drain-timeout", "100ms"];
+    let (mut bridge, address) = listening("tcp://127.0.0.1:0", &more);
+    let _client = stream(&address);
+    bridge.log_line("\"message\":\"connected\"");
+    bridge.signal("TERM");
+    assert_eq!(bridge.code(), 1);
+    bridge.log_line("\"message\":\"cut off\"");
+}
+
 /// The whole answer to a request that is no good handshake, or its first line and what follows.
 fn answer(address: &str, change: impl Fn(&str) -> String) -> String {
     let request = format!(
