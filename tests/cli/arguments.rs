@@ -111,23 +111,31 @@ fn help_tells_endpoints_and_exit_codes() {
     assert!(!stdout.contains("__serve"));
 }
 
+/// Backends on plain HTTP were connected to past it.
 #[test]
 fn a_proxy_that_refuses_is_told() {
     use std::io::{Read, Write};
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let proxy = format!("http://me:secret@{}", listener.local_addr().unwrap());
-    let served = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap();
-            head.push(byte[0]);
-        }
-        stream.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n").unwrap();
-        String::from_utf8(head).unwrap()
-    });
-    refused(&["probe", "--proxy", &proxy, "wss://server.example/mcp"], 4, "the proxy refused: status 407");
-    let head = served.join().unwrap();
-    assert!(head.starts_with("CONNECT server.example:443 HTTP/1.1\r\n"), "{head}");
+    for (endpoint, place) in [
+        ("wss://server.example/mcp", "server.example:443"),
+        ("http://server.example/mcp", "server.example:80"),
+        ("https://server.example/mcp", "server.example:443"),
+        ("tcp://server.example:9110", "server.example:9110"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = format!("http://me:secret@{}", listener.local_addr().unwrap());
+        let served = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                head.push(byte[0]);
+            }
+            stream.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n").unwrap();
+            String::from_utf8(head).unwrap()
+        });
+        refused(&["probe", "--proxy", &proxy, endpoint], 4, "the proxy refused: status 407");
+        let head = served.join().unwrap();
+        assert!(head.starts_with(&format!("CONNECT {place} HTTP/1.1\r\n")), "{head}");
+    }
 }

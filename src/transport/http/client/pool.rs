@@ -257,9 +257,8 @@ impl Pool {
             #[cfg(not(feature = "tls"))]
             Place::Tcp { secure: true, .. } => return Err(HttpClientError::NeedsTls),
             Place::Tcp { host, port, .. } => {
-                let (reader, writer) = tcp::connect((host.as_str(), *port), &self.tcp)
-                    .await
-                    .map_err(HttpClientError::Connect)?;
+                let (reader, writer) =
+                    tcp::connect_host(host, *port, &self.tcp).await.map_err(HttpClientError::Connect)?;
                 (SocketReader::Tcp(reader), SocketWriter::Tcp(writer))
             }
             #[cfg(unix)]
