@@ -109,9 +109,7 @@ mod tests {
     use super::*;
 
     fn pending() -> Pending {
-        let mut bridge = Bridge::default();
-        bridge.answers_first = true;
-        Pending::of(&bridge)
+        Pending::of(&Bridge { answers_first: true, ..Bridge::default() })
     }
 
     fn noted(messages: &[(Direction, &str)]) -> usize {
