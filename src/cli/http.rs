@@ -45,7 +45,8 @@ pub(crate) struct HttpLimits {
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = quantity::size)]
     event_store: Size,
 
-    /// Close streams over HTTP after that time: clients come back for the rest ('none': streams stay open)
+    /// Close the stream that answers a request over HTTP after that time: clients of 2025-11-25 come back for the rest,
+    /// on a stream that stays open ('none': streams stay open)
     #[arg(long, value_name = "TIME", default_value = "none", value_parser = quantity::deadline)]
     stream_timeout: Deadline,
 
