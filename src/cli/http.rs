@@ -119,6 +119,7 @@ pub(crate) fn server(
         .max_in_flight(settings.max_in_flight)
         .event_store(settings.event_store, EVENTS, EVENT_AGE)
         .close_streams_after(settings.stream_timeout)
+        .deflate(rules.deflate())
         .ready(move || ready());
     builder = match settings.session_timeout {
         Some(after) => builder.session_idle(after),

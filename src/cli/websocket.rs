@@ -129,6 +129,11 @@ impl Rules {
         access = self.origins.iter().fold(access, |access, origin| access.origin(origin.as_str()));
         self.token.iter().fold(access, |access, token| access.token(token.as_str()))
     }
+
+    /// Whether messages over WebSocket may be compressed.
+    pub(crate) fn deflate(&self) -> bool {
+        !self.no_deflate
+    }
 }
 
 fn verdict(access: &Access, asked: &Asked<'_>, path: &str) -> Verdict {

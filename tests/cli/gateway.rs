@@ -275,6 +275,30 @@ kill $!
 "#;
 
 #[test]
+fn a_websocket_on_the_port_of_http_is_compressed_unless_told_not_to() {
+    for (arguments, compressed) in [(&[][..], true), (&["--no-deflate"], false)] {
+        let mut words = vec!["--listen", "http://127.0.0.1:0/mcp", "--connect", "demo:"];
+        words.extend(arguments);
+        let bridge = Bridge::start(1, &words);
+        let mut stream = TcpStream::connect(("127.0.0.1", http_port(&bridge))).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        let request = "GET /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                       Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+        assert!(head.starts_with("http/1.1 101"), "{head}");
+        assert_eq!(head.contains("sec-websocket-extensions"), compressed, "{head}");
+    }
+}
+
+#[test]
 fn what_is_under_way_is_answered_before_the_input_of_a_server_is_closed() {
     for shared in [false, true] {
         let mut arguments = vec!["--listen", "http://127.0.0.1:0/mcp", "--drain-timeout", "60s"];

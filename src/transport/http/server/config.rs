@@ -74,6 +74,8 @@ pub struct HttpServerConfig {
     pub(super) read_timeout: Duration,
     pub(super) write_timeout: Duration,
     pub(super) close_streams_after: Option<Duration>,
+    #[cfg(feature = "deflate")]
+    pub(super) deflate: bool,
     pub(super) ready: Ready,
 }
 
@@ -113,6 +115,8 @@ impl Default for HttpServerConfig {
             read_timeout: HTTP_READ_TIMEOUT,
             write_timeout: HTTP_WRITE_TIMEOUT,
             close_streams_after: None,
+            #[cfg(feature = "deflate")]
+            deflate: true,
             ready: Arc::new(|| true),
         }
     }
@@ -189,6 +193,9 @@ impl HttpServerConfigBuilder {
         /// Sets after how long the stream that answers a POST is closed though the answer is still to come; the client
         /// opens it anew (SEP-1699, revision 2025-11-25). Default: never.
         close_streams_after: Option<Duration>;
+        /// Sets whether messages over WebSocket may be compressed (permessage-deflate). Default: true.
+        #[cfg(feature = "deflate")]
+        deflate: bool;
     }
 
     /// Sets the path of Streamable HTTP, and of WebSocket. Default: `/mcp`.

@@ -168,7 +168,7 @@ impl Exchange {
 
     fn socket(&self, parts: &Parts, upgrade: OnUpgrade) -> Reply {
         let config = self.registry.config();
-        let (reply, codec) = match socket::answer(parts, config.max_message_size) {
+        let (reply, codec) = match socket::answer(parts, config) {
             Ok(agreed) => agreed,
             Err(reply) => return *reply,
         };

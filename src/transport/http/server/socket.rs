@@ -13,6 +13,7 @@ use hyper_util::{rt::TokioIo, server::conn::auto::upgrade};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
+    config::HttpServerConfig,
     io::Halves,
     lent::Lent,
     registry::Seat,
@@ -47,7 +48,7 @@ pub(super) fn is_asked(headers: &HeaderMap) -> bool {
 }
 
 /// The answer to a handshake, and the codec that was agreed on.
-pub(super) fn answer(parts: &Parts, max_size: usize) -> Result<(Reply, WebSocket), Box<Reply>> {
+pub(super) fn answer(parts: &Parts, settings: &HttpServerConfig) -> Result<(Reply, WebSocket), Box<Reply>> {
     // The rules read bytes: what hyper has taken apart is put together again.
     let mut head = Vec::with_capacity(1024);
     let version = if parts.version == http::Version::HTTP_11 { "1.1" } else { "1.0" };
@@ -61,8 +62,10 @@ pub(super) fn answer(parts: &Parts, max_size: usize) -> Result<(Reply, WebSocket
     head.extend_from_slice(b"\r\n");
     let config = ServerConfig::new().max_head(head.len().saturating_add(1)).protocol(PROTOCOL);
     #[cfg(feature = "deflate")]
-    let config =
-        config.map(|config| config.deflate(crate::codec::websocket::handshake::DeflateParams::default()));
+    let config = config.map(|config| {
+        let params = crate::codec::websocket::handshake::DeflateParams::default();
+        if settings.deflate { config.deflate(params) } else { config }
+    });
     let accepted = config.and_then(|config| Server::new(config).decode(&head));
     let accepted = match accepted {
         Ok(Some(accepted)) => accepted,
@@ -89,7 +92,10 @@ pub(super) fn answer(parts: &Parts, max_size: usize) -> Result<(Reply, WebSocket
             reply.headers_mut().insert(name, value);
         }
     }
-    let codec = agreed(WebSocket::server().max_size(max_size).check_sent_text(true), accepted.deflate);
+    let codec = agreed(
+        WebSocket::server().max_size(settings.max_message_size).check_sent_text(true),
+        accepted.deflate,
+    );
     Ok((reply, codec))
 }
 
