@@ -9,7 +9,7 @@ use std::{future::Future, net::SocketAddr, pin::pin, time::Duration};
 
 use framewire::{
     Error, Frame,
-    error::End,
+    error::{Deadline, End},
     guard::Access,
     transport::{
         PollTransport, Revision, WebSocketTransport,
@@ -378,6 +378,31 @@ async fn a_websocket_on_the_same_port() {
     let mut client = Client::connect(world.addr).await;
     let (head, _) = client.request(format!("{upgrade}Origin: https://evil.example\r\n\r\n")).await;
     assert_eq!(head.status, 403);
+}
+
+#[tokio::test]
+async fn a_websocket_on_the_same_port_has_the_deadlines_of_its_server() {
+    const SHORT: Duration = Duration::from_secs(2);
+    const HALF: &[u8] = b"\x81\x85\0\0\0\0[1";
+    let settings = HttpServerConfig::builder;
+    for (settings, sent, expected) in [
+        (settings().socket_idle(Some(SHORT)), &[][..], Deadline::Idle),
+        (settings().read_timeout(SHORT), HALF, Deadline::Frame),
+    ] {
+        let mut world = world(settings).await;
+        let mut client = Client::connect(world.addr).await;
+        let upgrade = "GET /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        client.send(upgrade).await;
+        let mut session = in_time(world.sessions.accept()).await.unwrap();
+        assert_eq!(client.head().await.unwrap().status, 101);
+        client.send(sent).await;
+        let ended = receive(&mut session).await;
+        assert!(
+            matches!(ended, Err(Error::TimedOut { deadline, .. }) if deadline == expected),
+            "{expected:?}: {ended:?}"
+        );
+    }
 }
 
 /// Wrong where nothing but a look at each byte shows it: behind an envelope that is in order.

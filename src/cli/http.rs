@@ -118,19 +118,14 @@ pub(crate) fn server(
         .max_stateless(settings.max_sessions)
         .max_in_flight(settings.max_in_flight)
         .event_store(settings.event_store, EVENTS, EVENT_AGE)
+        .socket_idle(config.idle)
         .close_streams_after(settings.stream_timeout)
         .deflate(rules.deflate())
         .ready(move || ready());
-    builder = match settings.session_timeout {
-        Some(after) => builder.session_idle(after),
-        None => builder.session_idle(FOREVER),
-    };
-    if let Some(after) = config.frame {
-        builder = builder.read_timeout(after);
-    }
-    if let Some(after) = config.write {
-        builder = builder.write_timeout(after);
-    }
+    builder = builder
+        .session_idle(settings.session_timeout.unwrap_or(FOREVER))
+        .read_timeout(config.frame.unwrap_or(FOREVER))
+        .write_timeout(config.write.unwrap_or(FOREVER));
     let config = builder.build().map_err(|error| Failure::usage(format!("{url}: {error}")))?;
     Ok(HttpServer::new(config))
 }

@@ -73,6 +73,7 @@ pub struct HttpServerConfig {
     pub(super) retry: Duration,
     pub(super) read_timeout: Duration,
     pub(super) write_timeout: Duration,
+    pub(super) socket_idle: Option<Duration>,
     pub(super) close_streams_after: Option<Duration>,
     #[cfg(feature = "deflate")]
     pub(super) deflate: bool,
@@ -114,6 +115,7 @@ impl Default for HttpServerConfig {
             retry: HTTP_RETRY,
             read_timeout: HTTP_READ_TIMEOUT,
             write_timeout: HTTP_WRITE_TIMEOUT,
+            socket_idle: None,
             close_streams_after: None,
             #[cfg(feature = "deflate")]
             deflate: true,
@@ -185,11 +187,13 @@ impl HttpServerConfigBuilder {
         keep_alive: Duration;
         /// Sets how long clients are asked to wait before they open a broken stream anew. Default: [`HTTP_RETRY`].
         retry: Duration;
-        /// Sets how long a connection may take from one request to the head of the next, and a body from one piece to
-        /// the next. Default: [`HTTP_READ_TIMEOUT`].
+        /// Sets how long a connection may take from one request to the head of the next, a body from one piece to the
+        /// next, and a message over WebSocket from its first byte to its last. Default: [`HTTP_READ_TIMEOUT`].
         read_timeout: Duration;
         /// Sets how long a client may take nothing of what waits for it. Default: [`HTTP_WRITE_TIMEOUT`].
         write_timeout: Duration;
+        /// Sets how long a client may send nothing over WebSocket between two messages. Default: for any time.
+        socket_idle: Option<Duration>;
         /// Sets after how long the stream that answers a POST is closed though the answer is still to come; the client
         /// opens it anew (SEP-1699, revision 2025-11-25). Default: never.
         close_streams_after: Option<Duration>;

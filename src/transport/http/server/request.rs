@@ -173,7 +173,7 @@ impl Exchange {
             Err(reply) => return *reply,
         };
         let handed = self.registry.seat().and_then(|seat| {
-            let socket = Socket::new(upgrade, self.make, codec, seat);
+            let socket = Socket::new(upgrade, self.make, codec, config, seat);
             self.registry.hand_over(HttpSession::socket(socket, Arc::clone(&self.peer)))
         });
         handed.map_or_else(|error| no_session(error, None), |()| reply)

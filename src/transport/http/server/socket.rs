@@ -39,7 +39,7 @@ use crate::{
 const PROTOCOL: &str = "mcp";
 
 /// Makes a link of a connection that was taken over; the types of its halves are known where it is served.
-pub(super) type Make = fn(Upgraded, WebSocket) -> Option<Box<dyn PollTransport>>;
+pub(super) type Make = fn(Upgraded, WebSocket, LinkConfig) -> Option<Box<dyn PollTransport>>;
 
 /// Whether a request asks for a WebSocket.
 pub(super) fn is_asked(headers: &HeaderMap) -> bool {
@@ -100,21 +100,24 @@ pub(super) fn answer(parts: &Parts, settings: &HttpServerConfig) -> Result<(Repl
 }
 
 /// The link on a connection that was taken over.
-pub(super) fn make<R, W>(upgraded: Upgraded, codec: WebSocket) -> Option<Box<dyn PollTransport>>
+pub(super) fn make<R, W>(
+    upgraded: Upgraded,
+    codec: WebSocket,
+    config: LinkConfig,
+) -> Option<Box<dyn PollTransport>>
 where
     R: AsyncRead + Unpin + Send + Sync + 'static,
     W: AsyncWrite + Unpin + Send + Sync + 'static,
 {
     let parts = upgrade::downcast::<TokioIo<Halves<R, W>>>(upgraded).ok()?;
     let (reader, writer) = parts.io.into_inner().into_inner();
-    let config = LinkConfig::default().transport_type("websocket");
     let link = Link::with_unread(codec, reader, writer, config, &parts.read_buf).ok()?;
     Some(Box::new(link))
 }
 
 enum Stage {
     /// The answer to the handshake is on its way.
-    Opening(OnUpgrade, Make, Box<WebSocket>),
+    Opening(OnUpgrade, Make, Box<(WebSocket, LinkConfig)>),
     Open(Box<dyn PollTransport>),
     Failed,
 }
@@ -131,15 +134,27 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    pub(super) fn new(upgrade: OnUpgrade, make: Make, codec: WebSocket, seat: Seat) -> Self {
-        let stage = Stage::Opening(upgrade, make, Box::new(codec));
+    /// The deadlines of the HTTP connection, which it no longer is, are those of the link.
+    pub(super) fn new(
+        upgrade: OnUpgrade,
+        make: Make,
+        codec: WebSocket,
+        settings: &HttpServerConfig,
+        seat: Seat,
+    ) -> Self {
+        let mut config = LinkConfig::default().transport_type("websocket");
+        config.idle = settings.socket_idle;
+        config.frame = Some(settings.read_timeout);
+        config.write = Some(settings.write_timeout);
+        let stage = Stage::Opening(upgrade, make, Box::new((codec, config)));
         Self { stage, owed: None, lent: Lent::default(), _seat: seat }
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<&mut dyn PollTransport>> {
-        if let Stage::Opening(upgrade, make, codec) = &mut self.stage {
+        if let Stage::Opening(upgrade, make, parts) = &mut self.stage {
             let upgraded = ready!(Pin::new(upgrade).poll(cx));
-            let link = upgraded.ok().and_then(|upgraded| make(upgraded, (**codec).clone()));
+            let (codec, config) = (**parts).clone();
+            let link = upgraded.ok().and_then(|upgraded| make(upgraded, codec, config));
             self.stage = link.map_or(Stage::Failed, Stage::Open);
         }
         Poll::Ready(match &mut self.stage {
