@@ -49,7 +49,9 @@ fn reason(error: &io::Error) -> Option<&ProxyError> {
 
 #[tokio::test]
 async fn the_tunnel_begins_right_behind_the_answer_however_it_is_cut() {
-    let answer = b"HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\nfirst\n";
+    // An interim answer before it is none.
+    let answer =
+        b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 Connection established\r\nVia: test\r\n\r\nfirst\n";
     for cut in 1..answer.len() {
         let (place, task) = proxy(vec![answer[..cut].to_vec(), answer[cut..].to_vec()]).await;
         let options = options(&format!("http://me:pw@{place}"));
@@ -78,6 +80,8 @@ async fn whatever_else_the_proxy_says_is_told() {
             b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n".to_vec(),
             Some(ProxyError::Refused { status: 407 }),
         ),
+        (b"HTTP/1.1 101 Switching\r\n\r\n".to_vec(), Some(ProxyError::Refused { status: 101 })),
+        (b"HTTP/1.1 100 Continue\r\n\r\n".repeat(1000), Some(ProxyError::HeadTooLarge { limit: 8192 })),
         (b"HTTP/1.1 301 Moved\r\nLocation: /\r\n\r\n".to_vec(), Some(ProxyError::Refused { status: 301 })),
         (b"SSH-2.0-x\r\n\r\n".to_vec(), Some(ProxyError::BadAnswer)),
         (long, Some(ProxyError::HeadTooLarge { limit: 8192 })),

@@ -332,6 +332,25 @@ fn a_client_keeps_each_rule() {
     assert_eq!(body.len(), 1024);
 }
 
+/// RFC 9110 §15.2: a client takes any number of them, or as many as fit into a head.
+#[test]
+fn interim_answers_are_passed_over() {
+    let interim = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n";
+    let mut client = Client::new(request());
+    let good = response(&client, config());
+    let answer = format!("{interim}{good}frames");
+    let end = interim.len() + good.len();
+    for cut in 0..answer.len() {
+        let mut client = client.clone();
+        let first = client.decode(&answer.as_bytes()[..cut]).unwrap();
+        assert_eq!(first.is_some(), cut >= end, "{cut}");
+        assert_eq!(client.decode(answer.as_bytes()).unwrap().unwrap().consumed, end, "{cut}");
+    }
+    let many = interim.repeat(1000);
+    let limit = framewire::limits::HANDSHAKE_MAX_HEAD;
+    assert_eq!(client.decode(many.as_bytes()), Err(HandshakeError::HeadTooLarge { limit }));
+}
+
 #[test]
 fn nothing_is_smuggled_into_a_request() {
     assert!(Request::new("a\r\nX: y", "/").is_err());

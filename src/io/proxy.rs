@@ -165,38 +165,50 @@ impl Proxy {
         request.push_str("\r\n");
         stream.write_all(request.as_bytes()).await?;
 
-        let (mut head, mut window) = (Vec::new(), [0; 1024]);
+        let mut most = MAX_HEAD;
         loop {
-            let seen = stream.peek(&mut window).await?;
-            let Some(fresh) = window.get(..seen).filter(|fresh| !fresh.is_empty()) else {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            };
-            let before = head.len();
-            head.extend_from_slice(fresh);
-            // The end may begin in what came before.
-            let from = before.saturating_sub(3);
-            let end = head
-                .get(from..)
-                .and_then(|tail| memchr::memmem::find(tail, b"\r\n\r\n"))
-                .map(|at| from + at + 4);
-            head.truncate(end.unwrap_or(head.len()));
-            let Some(taken) = window.get_mut(..head.len() - before) else {
-                return Err(ProxyError::BadAnswer.into());
-            };
-            stream.read_exact(taken).await?;
-            if head.len() > MAX_HEAD {
-                return Err(ProxyError::HeadTooLarge { limit: MAX_HEAD }.into());
-            }
-            if end.is_some() {
-                break;
+            let head = read_head(stream, most).await?;
+            let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+            let mut response = httparse::Response::new(&mut headers);
+            match (response.parse(&head), response.code) {
+                (Ok(httparse::Status::Complete(_)), Some(200..=299)) => return Ok(()),
+                // Another is to follow (RFC 9110 §15.2); 101 is an answer to what was not asked.
+                (Ok(httparse::Status::Complete(_)), Some(100 | 102..=199)) => {
+                    most = most.saturating_sub(head.len());
+                }
+                (Ok(httparse::Status::Complete(_)), Some(status)) => {
+                    return Err(ProxyError::Refused { status }.into());
+                }
+                _ => return Err(ProxyError::BadAnswer.into()),
             }
         }
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut response = httparse::Response::new(&mut headers);
-        match (response.parse(&head), response.code) {
-            (Ok(httparse::Status::Complete(_)), Some(200..=299)) => Ok(()),
-            (Ok(httparse::Status::Complete(_)), Some(status)) => Err(ProxyError::Refused { status }.into()),
-            _ => Err(ProxyError::BadAnswer.into()),
+    }
+}
+
+/// Takes the head of an answer out of `stream`, and nothing behind it.
+async fn read_head(stream: &mut TcpStream, most: usize) -> io::Result<Vec<u8>> {
+    let (mut head, mut window) = (Vec::new(), [0; 1024]);
+    loop {
+        let seen = stream.peek(&mut window).await?;
+        let Some(fresh) = window.get(..seen).filter(|fresh| !fresh.is_empty()) else {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        };
+        let before = head.len();
+        head.extend_from_slice(fresh);
+        // The end may begin in what came before.
+        let from = before.saturating_sub(3);
+        let end =
+            head.get(from..).and_then(|tail| memchr::memmem::find(tail, b"\r\n\r\n")).map(|at| from + at + 4);
+        head.truncate(end.unwrap_or(head.len()));
+        let Some(taken) = window.get_mut(..head.len() - before) else {
+            return Err(ProxyError::BadAnswer.into());
+        };
+        stream.read_exact(taken).await?;
+        if head.len() > most {
+            return Err(ProxyError::HeadTooLarge { limit: MAX_HEAD }.into());
+        }
+        if end.is_some() {
+            return Ok(head);
         }
     }
 }

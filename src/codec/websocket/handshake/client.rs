@@ -132,6 +132,8 @@ pub struct Client {
     protocols: Vec<String>,
     deflate: Option<DeflateParams>,
     max_head: usize,
+    /// Bytes of interim answers that have come.
+    interim: usize,
     end: HeadEnd,
 }
 
@@ -173,6 +175,7 @@ impl Client {
             protocols: request.protocols,
             deflate: request.deflate,
             max_head: request.max_head,
+            interim: 0,
             end: HeadEnd::default(),
         }
     }
@@ -183,12 +186,32 @@ impl Client {
         &self.request
     }
 
-    /// Looks at `src`, all bytes that have come; it grows from call to call. `None`: the head is not all here.
+    /// Looks at `src`, all bytes that have come; it grows from call to call. `None`: the head is not all here. Interim
+    /// answers before it (RFC 9110 §15.2) are passed over, and count towards the limit of the head.
     ///
     /// # Errors
     /// When the server refuses, breaks a rule, or takes what it was not offered. The connection is then closed.
     pub fn decode(&mut self, src: &[u8]) -> Result<Option<Connected>, HandshakeError> {
-        let Some(consumed) = self.end.find(src, self.max_head)? else { return Ok(None) };
+        loop {
+            let answer = src.get(self.interim..).unwrap_or_default();
+            let consumed = match self.end.find(answer, self.max_head.saturating_sub(self.interim)) {
+                Ok(Some(consumed)) => consumed,
+                Ok(None) => return Ok(None),
+                Err(HandshakeError::HeadTooLarge { .. }) => {
+                    return Err(HandshakeError::HeadTooLarge { limit: self.max_head });
+                }
+                Err(error) => return Err(error),
+            };
+            if let Some(connected) = self.answered(answer, consumed)? {
+                return Ok(Some(Connected { consumed: self.interim + consumed, ..connected }));
+            }
+            self.interim += consumed;
+            self.end = HeadEnd::default();
+        }
+    }
+
+    /// What an answer says whose head is the first `consumed` bytes of `src`; `None` when another is to follow.
+    fn answered(&self, src: &[u8], consumed: usize) -> Result<Option<Connected>, HandshakeError> {
         let (head, rest) = src.split_at_checked(consumed).unwrap_or_default();
         let mut headers = [httparse::EMPTY_HEADER; HANDSHAKE_MAX_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
@@ -203,6 +226,7 @@ impl Client {
         let fields = Fields(response.headers);
         match (response.version, response.code) {
             (Some(1), Some(101)) => {}
+            (Some(1), Some(100..=199)) => return Ok(None),
             (_, Some(status)) if status != 101 => {
                 let location =
                     fields.one("location", "Location is doubled", "RFC 9110 §10.2.2").ok().flatten();
