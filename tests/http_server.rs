@@ -378,6 +378,23 @@ async fn a_websocket_on_the_same_port() {
     let mut client = Client::connect(world.addr).await;
     let (head, _) = client.request(format!("{upgrade}Origin: https://evil.example\r\n\r\n")).await;
     assert_eq!(head.status, 403);
+    let mut client = Client::connect(world.addr).await;
+    let post = format!("{upgrade}Sec-WebSocket-Version: 13\r\n\r\n").replace("GET", "POST");
+    let (head, _) = client.request(post).await;
+    assert_eq!((head.status, head.get("allow")), (405, Some("GET")));
+}
+
+#[tokio::test]
+async fn a_websocket_that_the_program_closes_is_told_that_its_server_goes_away() {
+    let mut world = plain().await;
+    let url = format!("ws://{}/mcp", world.addr);
+    let mut peer = in_time(<WebSocketTransport>::connect(&url)).await.unwrap();
+    let mut session = in_time(world.sessions.accept()).await.unwrap();
+    let closing = std::future::poll_fn(|cx| session.poll_close(cx));
+    let (closed, ended) = in_time(async { tokio::join!(closing, peer.receive()) }).await;
+    closed.unwrap();
+    assert!(ended.is_err());
+    assert_eq!(peer.decoder().close_reason().unwrap().code(), 1001);
 }
 
 #[tokio::test]

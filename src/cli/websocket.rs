@@ -113,6 +113,10 @@ pub(crate) fn token_in(option: &str, file: &Path) -> Result<String, Failure> {
 fn not_empty(from: &str, token: &str) -> Result<String, Failure> {
     match token.trim() {
         "" => Err(Failure::usage(format!("{from}: it is empty"))),
+        // No client could show it.
+        token if token.contains(|char: char| char.is_whitespace() || char.is_control()) => {
+            Err(Failure::usage(format!("{from}: a token holds no blanks and is one line")))
+        }
         token => Ok(token.to_owned()),
     }
 }

@@ -471,12 +471,16 @@ fn clients_on_byte_streams_survive_their_child_on_request() {
 fn who_may_not_is_refused_before_anything_is_read() {
     let directory = tempfile::tempdir().unwrap();
     let token = directory.path().join("token");
+    let path = token.to_str().unwrap();
+    let arguments = ["--listen", "http://127.0.0.1:0/mcp", "--token-file", path, "--connect", "demo:"];
+    for (wrong, reason) in [("\n", "is empty"), ("one\ntwo\n", "is one line"), ("one two", "no blanks")] {
+        std::fs::write(&token, wrong).unwrap();
+        let (code, _, stderr) = run(&[&["bridge"], &arguments[..]].concat(), b"");
+        assert_eq!(code, 2, "{stderr}");
+        assert!(stderr.contains(reason), "{stderr}");
+    }
     std::fs::write(&token, "secret\n").unwrap();
-    let token = token.to_str().unwrap();
-    let bridge = Bridge::start(
-        1,
-        &["--listen", "http://127.0.0.1:0/mcp", "--token-file", token, "--connect", "demo:"],
-    );
+    let bridge = Bridge::start(1, &arguments);
     let port = http_port(&bridge);
     let shown = "Authorization: Bearer secret\r\n";
     for (headers, path, status) in [

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     codec::{Codec, Decode, Sse, SseDecoder, Step},
     error::Fault,
-    limits::{HTTP_ACCEPT_TIMEOUT, HTTP_MAX_REPEATS, HTTP_MAX_RETRY, HTTP_STREAM_GRACE},
+    limits::{HTTP_MAX_REPEATS, HTTP_MAX_RETRY, HTTP_STREAM_GRACE},
 };
 
 /// Least pause, when the server asks for none.
@@ -248,14 +248,13 @@ impl Shared {
             let connection = self.pool.acquire().await.map_err(NoStream::Failed)?;
             let request = self.get(last, connection.is_http2());
             // A server that has nothing to say yet may keep its head back, too.
-            match timeout(self.config.response_timeout, connection.send(request, &self.pool).answer()).await {
+            let patience = self.config.response_timeout;
+            match timeout(patience, connection.send(request, &self.pool).answer()).await {
                 Ok(Ok(answer)) => break answer,
                 Ok(Err(SendError::Unsent)) if unsent < HTTP_MAX_REPEATS => unsent += 1,
                 Ok(Err(SendError::Unsent)) => return Err(lost("no connection lasted".into())),
                 Ok(Err(SendError::Lost(reason))) => return Err(lost(reason)),
-                Err(_) => {
-                    return Err(NoStream::Failed(HttpClientError::TimedOut { after: HTTP_ACCEPT_TIMEOUT }));
-                }
+                Err(_) => return Err(NoStream::Failed(HttpClientError::TimedOut { after: patience })),
             }
         };
         let status = answer.head.status;

@@ -25,7 +25,7 @@ use crate::{
     codec::{
         WebSocket,
         websocket::{
-            Kind,
+            CloseReason, Kind,
             handshake::{Server, ServerConfig},
         },
     },
@@ -74,8 +74,11 @@ pub(super) fn answer(parts: &Parts, settings: &HttpServerConfig) -> Result<(Repl
             let status = error.status().and_then(|status| StatusCode::from_u16(status).ok());
             let status = status.unwrap_or(StatusCode::BAD_REQUEST);
             let mut reply = reply::error(status, None, REFUSED, &error.to_string());
+            let headers = reply.headers_mut();
+            if status == StatusCode::METHOD_NOT_ALLOWED {
+                headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
+            }
             if status == StatusCode::UPGRADE_REQUIRED {
-                let headers = reply.headers_mut();
                 headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
                 headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             }
@@ -92,11 +95,12 @@ pub(super) fn answer(parts: &Parts, settings: &HttpServerConfig) -> Result<(Repl
             reply.headers_mut().insert(name, value);
         }
     }
-    let codec = agreed(
-        WebSocket::server().max_size(settings.max_message_size).check_sent_text(true),
-        accepted.deflate,
-    );
-    Ok((reply, codec))
+    let mut codec = WebSocket::server().max_size(settings.max_message_size).check_sent_text(true);
+    // Whatever ends it from here, this end goes away (RFC 6455 §7.4.1).
+    if let Some(reason) = CloseReason::new(1001, "") {
+        codec = codec.close_reason(reason);
+    }
+    Ok((reply, agreed(codec, accepted.deflate)))
 }
 
 /// The link on a connection that was taken over.
@@ -255,12 +259,10 @@ impl PollTransport for Socket {
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        match &mut self.stage {
-            Stage::Open(link) => link.poll_close(cx),
-            _ => {
-                self.stage = Stage::Failed;
-                Poll::Ready(Ok(()))
-            }
+        // A client that was told that it is a WebSocket is told of its end, too.
+        match ready!(self.poll_open(cx)) {
+            Ok(link) => link.poll_close(cx),
+            Err(_) => Poll::Ready(Ok(())),
         }
     }
 
