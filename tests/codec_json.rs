@@ -110,6 +110,39 @@ proptest! {
     }
 }
 
+/// RFC 7464 §2.3: what was cut short costs no more than itself.
+#[test]
+fn a_record_that_was_cut_short_ends_with_the_next() {
+    let bytes = b"\x1e{\"a\":[1,\n\x1e{\"b\":\"half\n\x1e\"half\x1e{\"c\":1}\n\x1e \x1e{\"too\":\"large\x1e[2]{\"d\":\x1e\"1\"}";
+    let expected = [
+        Message::Truncated(9),
+        Message::Truncated(11),
+        Message::Truncated(5),
+        value("{\"c\":1}"),
+        Message::TooLarge(13),
+        value("[2]"),
+        // None stands before that.
+        value("{\"d\":\x1e\"1\"}"),
+    ];
+    let told = |decoder: &JsonValuesDecoder, pieces: &[&[u8]]| {
+        messages(run(&mut decoder.clone(), pieces.iter().copied()).outcomes)
+    };
+    let decoder = decoder(12);
+    for at in 0..bytes.len() {
+        let (one, two) = bytes.split_at(at);
+        assert_eq!(told(&decoder, &[one, two]), expected, "{at}");
+    }
+    // Told of once, where the validator finds it.
+    let validating = JsonValues::new().validate(true).split().0;
+    for at in 0..bytes.len() {
+        let (one, two) = bytes.split_at(at);
+        let told = told(&validating, &[one, two]);
+        let values: Vec<_> = told.iter().filter(|message| matches!(message, Message::Value(_))).collect();
+        assert_eq!(values, [&value("{\"c\":1}"), &value("[2]")], "{at}");
+        assert_eq!(told.len(), 7, "{at}");
+    }
+}
+
 #[test]
 fn every_pair_of_cuts_gives_the_same() {
     let bytes = b"\xef\xbb\xbf{\"a\":\"}\"}[1]\r\n\x1e42 \"s\\\"\" oops{\"b\":[2}, {\"c\":3}{\"d\":4}nulL\x1etrue\n{\"too\":\"large for it\"}-";

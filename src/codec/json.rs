@@ -13,6 +13,8 @@
 //!   a time. What else stands in a value is not looked at, unless
 //!   [`validate`](JsonValues::validate) asks for it.
 //! - A value over the limit is skipped as it comes, in bounded memory, and told of once, with its size, at its end.
+//! - An object, array or string behind an RS that is not at its end before the next RS was cut short (RFC 7464 §2.3): a
+//!   [`Fault::Truncated`] with its size, and a new value begins. In JSON no RS can stand, not even within a string.
 //!
 //! # Resynchronisation
 //!
@@ -116,6 +118,12 @@ pub struct JsonValuesDecoder {
     seen: usize,
     /// The next byte of a string is escaped.
     escaped: bool,
+    /// An RS has come since the last value.
+    mark: bool,
+    /// The value that is under way, or was the last, stands behind an RS: the next one ends it.
+    record: bool,
+    /// Index behind the last byte of such a value that was searched for an RS.
+    searched: usize,
     /// Nothing of the cases that are seldom is under way or asked for.
     plain: bool,
     /// Nothing has come yet, so a byte order mark may.
@@ -142,6 +150,9 @@ impl Default for JsonValuesDecoder {
             mode: Mode::Between,
             seen: 0,
             escaped: false,
+            mark: false,
+            record: false,
+            searched: 0,
             plain: false,
             at_start: true,
             told: false,
@@ -175,7 +186,12 @@ impl Decode for JsonValuesDecoder {
             }
         }
         let step = self.look(src, found);
-        self.plain = !self.at_start && self.skipped == 0 && !self.invalid && self.validator.is_none();
+        self.plain = !self.at_start
+            && self.skipped == 0
+            && !self.invalid
+            && self.validator.is_none()
+            && !self.mark
+            && !self.record;
         let (Step::Frame { consumed, .. }
         | Step::Incomplete { consumed, .. }
         | Step::Fault { consumed, .. }
@@ -184,6 +200,7 @@ impl Decode for JsonValuesDecoder {
         | Step::End { consumed }) = step;
         self.structure.advance(consumed);
         self.seen = self.seen.saturating_sub(consumed);
+        self.searched = self.searched.saturating_sub(consumed);
         self.validated = self.validated.saturating_sub(consumed);
         Ok(step)
     }
@@ -256,10 +273,16 @@ impl JsonValuesDecoder {
         let mut from = 0;
         // Each round takes something off `src` or returns.
         loop {
+            let cut = self.next_record(src);
+            // What may be of the value that is under way.
+            let own = cut.and_then(|cut| src.get(..cut)).unwrap_or(src);
             let end = match self.mode {
                 Mode::Between => {
                     let rest = src.get(from..).unwrap_or_default();
-                    match rest.iter().position(|byte| !is_between(*byte)) {
+                    let blanks = rest.iter().position(|byte| !is_between(*byte));
+                    self.mark |=
+                        rest.get(..blanks.unwrap_or(rest.len())).is_some_and(|all| all.contains(&RS));
+                    match blanks {
                         Some(blanks) => from += blanks,
                         None => return Step::Incomplete { consumed: src.len(), needed: 0 },
                     }
@@ -276,13 +299,21 @@ impl JsonValuesDecoder {
                     self.begin(src, from);
                     continue;
                 }
-                Mode::Container => match found.take().unwrap_or_else(|| self.structure.close(src)) {
-                    Container::Closed { end } => Some(end),
+                Mode::Container => match found.take().unwrap_or_else(|| self.structure.close(own)) {
                     Container::Open => None,
+                    // The scanner may have been further already.
+                    Container::Closed { end: at }
+                    | Container::Mismatched { at }
+                    | Container::TooDeep { at }
+                        if cut.is_some_and(|cut| at > cut) =>
+                    {
+                        None
+                    }
+                    Container::Closed { end } => Some(end),
                     Container::Mismatched { at } => return self.broken(from, at, JsonReason::Unexpected),
                     Container::TooDeep { at } => return self.broken(from, at, JsonReason::TooDeep),
                 },
-                Mode::String => self.string_end(src),
+                Mode::String => self.string_end(own),
                 Mode::Scalar(scalar) => match self.scalar_end(src, scalar) {
                     Ok(end) => end,
                     Err(()) => {
@@ -293,6 +324,7 @@ impl JsonValuesDecoder {
                 Mode::Noise => match self.noise_end(src, from) {
                     Some(end) => {
                         self.mode = Mode::Between;
+                        self.mark = end.checked_sub(1).and_then(|last| src.get(last)) == Some(&RS);
                         self.structure.reset(end);
                         let size = std::mem::take(&mut self.skipped) + (end - from) as u64;
                         if !std::mem::take(&mut self.told) {
@@ -309,14 +341,23 @@ impl JsonValuesDecoder {
                 },
             };
             if self.validator.is_some()
-                && let Some(fault) = self.validate(src, from, end)
+                && let Some(fault) = self.validate(own, from, end)
             {
                 if end.is_some() {
                     self.finish();
                 }
-                return Step::Fault { fault, consumed: end.unwrap_or(src.len()) };
+                return Step::Fault { fault, consumed: end.unwrap_or(own.len()) };
             }
-            let Some(end) = end else { return self.unfinished(src, from) };
+            let Some(end) = end else {
+                let Some(cut) = cut else { return self.unfinished(src, from) };
+                match self.truncated(from, cut) {
+                    Some(fault) => return Step::Fault { fault, consumed: cut },
+                    None => {
+                        from = cut;
+                        continue;
+                    }
+                }
+            };
             if self.skipped > 0 || end - from > self.max_size {
                 let size = self.skipped + (end - from) as u64;
                 let told = self.invalid;
@@ -335,10 +376,40 @@ impl JsonValuesDecoder {
         }
     }
 
+    /// Where the RS stands that ends the object, array or string that is under way, whether that is at its end or not.
+    #[inline]
+    fn next_record(&mut self, src: &[u8]) -> Option<usize> {
+        if !self.record || !matches!(self.mode, Mode::Container | Mode::String) {
+            return None;
+        }
+        let found = memchr::memchr(RS, src.get(self.searched..).unwrap_or_default());
+        if found.is_none() {
+            self.searched = src.len();
+        }
+        found.map(|at| self.searched + at)
+    }
+
+    /// The value that begins at `from` was cut short by the RS at `cut`. `None` when it was told of before.
+    #[cold]
+    fn truncated(&mut self, from: usize, cut: usize) -> Option<Fault> {
+        let (size, skipped, told) = (cut - from, self.skipped, self.invalid);
+        self.finish();
+        self.structure.reset(cut);
+        if told {
+            return None;
+        }
+        if skipped > 0 || size > self.max_size {
+            return Some(Fault::TooLarge { size: skipped + size as u64, limit: self.max_size });
+        }
+        Some(Fault::Truncated { size })
+    }
+
     /// Something begins at `from`.
     #[inline]
     fn begin(&mut self, src: &[u8], from: usize) {
         self.at_start = false;
+        self.record = std::mem::take(&mut self.mark);
+        self.searched = from;
         self.seen = from + 1;
         self.validated = from;
         if let Some(validator) = &mut self.validator {

@@ -239,8 +239,10 @@ pub fn values(bytes: &[u8], limit: usize) -> Vec<Message> {
     let mut messages = Vec::new();
     let mut at = 0;
     let mut start = true;
+    let mut marked = false;
     loop {
         while bytes.get(at).is_some_and(|byte| is_between(*byte)) {
+            marked |= bytes[at] == 0x1e;
             at += 1;
         }
         if start && bytes[at..].starts_with(b"\xef\xbb\xbf") {
@@ -250,27 +252,33 @@ pub fn values(bytes: &[u8], limit: usize) -> Vec<Message> {
         }
         start = false;
         let Some(&first) = bytes.get(at) else { return messages };
+        // Behind an RS the next one ends what ends by itself.
+        let next = bytes[at..].iter().position(|byte| *byte == 0x1e).map_or(bytes.len(), |len| at + len);
+        let own = if marked { &bytes[..next] } else { bytes };
+        marked = false;
         let end = match first {
-            b'{' | b'[' => match close(bytes, at) {
+            b'{' | b'[' => match close(own, at) {
                 Container::Closed { end } => Ok(end),
                 Container::Open => Err(None),
                 Container::Mismatched { at: wrong } => {
                     messages.push(Message::Broken { at: wrong - at, reason: JsonReason::Unexpected });
                     at = noise_end(bytes, wrong + 1, 0);
+                    marked = bytes[at - 1] == 0x1e;
                     continue;
                 }
                 Container::TooDeep { at: wrong } => {
                     messages.push(Message::Broken { at: wrong - at, reason: JsonReason::TooDeep });
                     at = noise_end(bytes, wrong + 1, b'[');
+                    marked = bytes[at - 1] == 0x1e;
                     continue;
                 }
             },
             b'"' => {
                 let mut end = at + 1;
-                while end < bytes.len() && bytes[end] != b'"' {
-                    end += if bytes[end] == b'\\' { 2 } else { 1 };
+                while end < own.len() && own[end] != b'"' {
+                    end += if own[end] == b'\\' { 2 } else { 1 };
                 }
-                if end < bytes.len() { Ok(end + 1) } else { Err(None) }
+                if end < own.len() { Ok(end + 1) } else { Err(None) }
             }
             _ => {
                 let end =
@@ -294,14 +302,12 @@ pub fn values(bytes: &[u8], limit: usize) -> Vec<Message> {
             Err(Some(end)) => {
                 messages.push(Message::Noise(end - at));
                 at = end;
-            }
-            Err(None) if bytes.len() - at > limit => {
-                messages.push(Message::TooLarge(bytes.len() - at));
-                return messages;
+                marked = bytes[at - 1] == 0x1e;
             }
             Err(None) => {
-                messages.push(Message::Truncated(bytes.len() - at));
-                return messages;
+                let size = own.len() - at;
+                messages.push(if size > limit { Message::TooLarge(size) } else { Message::Truncated(size) });
+                at = own.len();
             }
         }
     }
