@@ -108,7 +108,8 @@ impl From<ProxyError> for io::Error {
 impl FromStr for Proxy {
     type Err = ProxyError;
 
-    /// Reads `http://[USER:PASSWORD@]HOST:PORT`, an IPv6 address in brackets; the scheme may be left out.
+    /// Reads `http://[USER:PASSWORD@]HOST:PORT`, an IPv6 address in brackets; the scheme may be left out. In user and
+    /// password `%XX` stands for a byte (RFC 3986 §2.1).
     fn from_str(text: &str) -> Result<Self, ProxyError> {
         let rest = text.strip_prefix("http://").unwrap_or(text);
         let rest = rest.strip_suffix('/').unwrap_or(rest);
@@ -126,12 +127,37 @@ impl FromStr for Proxy {
             return Err(ProxyError::BadUrl);
         }
         let authorization = match user {
-            Some(user) if user.contains(':') => Some(format!("Basic {}", BASE64.encode(user.as_bytes()))),
-            Some(_) => return Err(ProxyError::BadUrl),
+            // RFC 7617 §2: the first colon ends the user's name, so that cannot hold one.
+            Some(user) => match user.split_once(':') {
+                Some((name, _)) if !unescaped(name).contains(&b':') => {
+                    Some(format!("Basic {}", BASE64.encode(&unescaped(user))))
+                }
+                _ => return Err(ProxyError::BadUrl),
+            },
             None => None,
         };
         Ok(Self { host: name.to_owned(), port, authorization })
     }
+}
+
+/// `text` with each `%XX` as the byte that it stands for; any other percent sign stands for itself.
+fn unescaped(text: &str) -> Vec<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, behind @ ..] = rest {
+        let escape = match rest {
+            [b'%', high, low, behind @ ..] => digit(*high).zip(digit(*low)).map(|digits| (digits, behind)),
+            _ => None,
+        };
+        let (byte, behind) = match escape {
+            Some(((high, low), behind)) => ((high << 4 | low) as u8, behind),
+            None => (*first, behind),
+        };
+        bytes.push(byte);
+        rest = behind;
+    }
+    bytes
 }
 
 impl fmt::Display for Proxy {
@@ -230,8 +256,13 @@ mod tests {
         }
         let proxy: Proxy = "http://Aladdin:open sesame@h:1".parse().unwrap();
         assert_eq!(proxy.authorization.as_deref(), Some("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), "RFC 7617 §2");
+        // A percent sign that begins no escape stands for itself.
+        let proxy: Proxy = "http://m%65:p%40%3a50%25%20%x@h:1".parse().unwrap();
+        let expected = format!("Basic {}", BASE64.encode(b"me:p@:50% %x"));
+        assert_eq!(proxy.authorization, Some(expected));
         for bad in [
             "",
+            "m%3ae:x@h:1",
             "h",
             "h:0",
             "h:+1",
