@@ -18,6 +18,7 @@ use super::{
     open::{self, Outgoing},
     quantity::{self, Deadline},
     session::{self, Plan},
+    signals::Signals,
     tap::Tap,
     websocket::Guard,
 };
@@ -226,12 +227,14 @@ pub(crate) fn start(ends: Ends, limits: &Limits, tap: Option<Tap>) -> Result<(),
                 let (rules, gateway) = (limits.guard.rules()?, plan.gateway.clone());
                 let ready = Arc::new(move || gateway.is_ready());
                 let http = limits.http.settings(limits.max_connections, limits.sharing.max_in_flight, ready);
+                // Before anything is there that would have to be tidied up.
+                let signals = Signals::new()?;
                 let mut listeners = Vec::new();
                 for endpoint in &listen {
                     let listener = Listener::bind(endpoint, max, limits.deadlines(), &rules, &http).await?;
                     listeners.push(listener.on_one_line(is_json || to_client));
                 }
-                session::serve(listeners, plan).await
+                session::serve(listeners, plan, signals).await
             }
             Shape::Join(first, second) => {
                 // An echo needs no end of its own.

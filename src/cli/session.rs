@@ -65,10 +65,9 @@ pub(crate) struct Plan {
 }
 
 /// Serves every client of `listeners` until they end, or a signal says stop and what was under way is delivered.
-pub(crate) async fn serve(listeners: Vec<Listener>, plan: Plan) -> Result<(), Failure> {
+pub(crate) async fn serve(listeners: Vec<Listener>, plan: Plan, mut signals: Signals) -> Result<(), Failure> {
     let plan = Arc::new(plan);
     let (stop, stopped) = watch::channel(Stop::No);
-    let mut signals = Signals::new()?;
     // One session that is the whole job: its end is the end of the command, and its failure the command's.
     let once = matches!(listeners.as_slice(), [only] if only.serves_once());
     let (accepted, mut clients) = mpsc::channel(1);
