@@ -287,4 +287,9 @@ fn what_is_not_one_value_is_refused() {
         }
     }
     assert_eq!(encoder.encode(b" {} \n", &mut [0; 64]), Ok(6));
+    // It stays whole where no RS says that a value begins, and only there.
+    let within = [IoSlice::new(b"{\"a"), IoSlice::new(b"b\x1e\":1}")];
+    assert!(encoder.wrap(&within).is_ok());
+    let mut records = JsonValues::new().record_separators(true).split().1;
+    assert_eq!(records.wrap(&within), Err(Rejection::NotOneValue { at: 4 }));
 }

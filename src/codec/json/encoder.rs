@@ -13,7 +13,8 @@ use crate::{
 /// JSON values into bytes: each with an LF behind it, and an RS before it where asked for.
 ///
 /// A payload has to be exactly one value by its structure (what stands within it is not looked at); blanks around it are
-/// sent along, and belong to no message at the other end.
+/// sent along, and belong to no message at the other end. Where each has an RS before it, none may stand within, as the
+/// other end would take it for the next.
 #[derive(Debug, Clone)]
 pub struct JsonValuesEncoder {
     pub(super) max_size: usize,
@@ -40,6 +41,15 @@ impl JsonValuesEncoder {
         }
         if size == 0 {
             return Err(Rejection::Empty);
+        }
+        if self.record_separators {
+            let mut before = 0;
+            for part in parts.clone() {
+                if let Some(at) = memchr::memchr(RS, part) {
+                    return Err(Rejection::NotOneValue { at: before + at });
+                }
+                before += part.len();
+            }
         }
         let mut value = OneValue::new(self.backend);
         for part in parts {
