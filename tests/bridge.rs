@@ -382,6 +382,35 @@ async fn a_stop_waits_for_answers_where_it_is_asked_to() {
     }
 }
 
+#[cfg(feature = "gateway")]
+#[tokio::test]
+async fn a_stop_waits_for_no_answer_that_the_client_cannot_take() {
+    let (mut client, near_end) = tokio::io::duplex(4096);
+    let (reader, writer) = tokio::io::split(near_end);
+    let codec = Newline::new().max_encode_size(20);
+    let mut near_end: Any = Box::new(Link::pair(codec, reader, writer));
+    let (mut backend, mut far_end) = pair(Kind::Memory).await;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let script = async {
+        tokio::io::AsyncWriteExt::write_all(
+            &mut client,
+            b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"a\"}\n",
+        )
+        .await
+        .unwrap();
+        receive(&mut backend).await.unwrap();
+        stop.send(()).unwrap();
+        send(&mut backend, br#"{"jsonrpc":"2.0","id":1,"result":{}}"#).await.unwrap();
+        assert!(matches!(receive(&mut backend).await, Err(Error::Ended(End::Eof))));
+        end(&mut backend).await;
+    };
+    let mut bridge = Bridge::default();
+    bridge.answers_first = true;
+    let both = async { tokio::join!(script, bridge.run(&mut near_end, &mut far_end, &Silent, stopped)) };
+    let ((), report) = timeout(LIMIT, both).await.expect("hangs");
+    assert_eq!((report.to_client.messages, report.to_client.dropped), (0, 1));
+}
+
 /// Dropped after every number of polls and run anew: each message comes once, whole and in order.
 #[tokio::test]
 async fn dropping_it_in_the_middle_loses_and_doubles_nothing() {

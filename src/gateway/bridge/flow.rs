@@ -250,7 +250,13 @@ impl<'a, O: Observer + ?Sized> Flow<'a, O> {
                 self.passed.lost += 1;
                 self.fail(error);
             }
-            Err(error) => self.drop(&error),
+            Err(error) => {
+                // An answer that the client cannot take is one: no other will come.
+                if self.direction == Direction::ToClient {
+                    pending.note(self.direction, payload);
+                }
+                self.drop(&error);
+            }
         }
     }
 
