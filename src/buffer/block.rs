@@ -48,6 +48,10 @@ const PAGE: usize = 4096;
 /// Bytes between the beginning of a page and that of a large block.
 const LEAD: usize = PAGE / 4;
 
+/// The alignment that large blocks ask for. Whoever asks for more gets zeros that were written, page by page, and not
+/// pages that the system zeroes when they are first used; so they take a page more than they need and begin within it.
+const ALIGN: usize = 16;
+
 #[repr(C, align(64))]
 struct Header {
     /// Counted references. INVARIANT: at least 1 while any `Block` exists.
@@ -58,6 +62,8 @@ struct Header {
     capacity: u32,
     /// The pool's size class. Never changes.
     class: u8,
+    /// Bytes of the allocation before `data`. Never changes.
+    lead: u16,
     /// Where the block goes when the last reference drops; `None` if it is of no pool. Never changes. A block on a
     /// shelf thus keeps its pool alive, until the pool is closed and drained.
     home: Option<Arc<Pool>>,
@@ -67,6 +73,7 @@ struct Header {
 
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Header>() == 64);
+const _: () = assert!(LEAD.is_multiple_of(align_of::<Header>()) && PAGE <= u16::MAX as usize);
 
 /// One counted reference to a block.
 pub(crate) struct Block {
@@ -89,21 +96,28 @@ impl Block {
     /// The class of blocks that stand for bytes elsewhere.
     const FOREIGN: u8 = u8::MAX - 1;
 
-    /// Bytes of a block's allocation before its own.
-    const fn lead(capacity: usize) -> usize {
-        if capacity >= LARGE { LEAD } else { 0 }
+    /// Bytes of a block's allocation before its own, at the most.
+    const fn slack(capacity: usize) -> usize {
+        if capacity >= LARGE { PAGE } else { 0 }
     }
 
-    /// The allocation for `capacity` bytes, and where in it the header stands.
-    fn layout(capacity: usize) -> Option<(Layout, usize)> {
-        let align = if capacity >= LARGE { PAGE } else { align_of::<Header>() };
-        let size = capacity.checked_add(Self::lead(capacity) + BLOCK_PADDING)?;
-        Layout::from_size_align(size, align).ok()?.extend(Layout::new::<Header>()).ok()
+    /// Bytes from the first of a block's own to its header.
+    const fn span(capacity: usize) -> usize {
+        capacity.saturating_add(BLOCK_PADDING).next_multiple_of(align_of::<Header>())
     }
 
-    /// Bytes that a block of `capacity` takes from the system: with its lead, padding and header.
+    /// The allocation for `capacity` bytes, which is at most [`MAX_CAPACITY`](Self::MAX_CAPACITY).
+    fn layout(capacity: usize) -> Option<Layout> {
+        let align = if capacity >= LARGE { ALIGN } else { align_of::<Header>() };
+        Layout::from_size_align(Self::footprint_of(capacity), align).ok()
+    }
+
+    /// Bytes that a block of `capacity` takes from the system: with its slack, padding and header.
     pub(crate) const fn footprint_of(capacity: usize) -> usize {
-        capacity.saturating_add(Self::lead(capacity) + BLOCK_PADDING + size_of::<Header>())
+        if capacity > Self::MAX_CAPACITY {
+            return usize::MAX;
+        }
+        Self::slack(capacity) + Self::span(capacity) + size_of::<Header>()
     }
 
     /// Allocates a block of `capacity` zeroed bytes; `None` when the system has no memory for it or the size is beyond
@@ -121,13 +135,15 @@ impl Block {
         if capacity > Self::MAX_CAPACITY {
             return None;
         }
-        let (layout, offset) = Self::layout(capacity)?;
+        let layout = Self::layout(capacity)?;
         // SAFETY: the layout's size is not zero (the header has a size).
         let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-        // SAFETY: `layout` made room for the lead before the bytes.
-        let data = unsafe { start.add(Self::lead(capacity)) };
-        // SAFETY: `layout` made room for a header at `offset`, aligned for it.
-        let header = unsafe { start.add(offset) }.cast::<Header>();
+        let lead = if capacity >= LARGE { LEAD.wrapping_sub(start.addr().get()) % PAGE } else { 0 };
+        // SAFETY: `lead` is less than a page, which is the slack that the layout has for large blocks.
+        let data = unsafe { start.add(lead) };
+        // SAFETY: `layout` has room for the bytes, their padding and a header behind the slack. `data` is aligned for a
+        // header, by the layout or, since LEAD is so, by the lead, and the span between is a multiple of that alignment.
+        let header = unsafe { data.add(Self::span(capacity)) }.cast::<Header>();
         // SAFETY: `header` points to fresh memory that is large enough and aligned for a `Header`.
         unsafe {
             header.write(Header {
@@ -135,6 +151,7 @@ impl Block {
                 refs: AtomicUsize::new(1),
                 capacity: capacity as u32,
                 class,
+                lead: lead as u16,
                 home,
                 foreign,
             });
@@ -145,15 +162,15 @@ impl Block {
     /// Gives the memory back to the system, past any pool. This must be the only reference.
     pub(crate) fn free(self) {
         debug_assert!(self.is_unique());
-        let (header, data) = (self.header, self.header().data);
-        let (layout, lead) = (Self::layout(self.capacity()), Self::lead(self.capacity()));
+        let (header, data, lead) = (self.header, self.header().data, self.header().lead);
+        let layout = Self::layout(self.capacity());
         mem::forget(self);
         // SAFETY: this was the last reference: the header is dropped once and the memory freed with its own layout, from
         // where it begins: the lead before the bytes.
         unsafe {
             header.drop_in_place();
-            if let Some((layout, _)) = layout {
-                dealloc(data.sub(lead).as_ptr(), layout);
+            if let Some(layout) = layout {
+                dealloc(data.sub(usize::from(lead)).as_ptr(), layout);
             }
         }
     }
@@ -510,7 +527,12 @@ mod tests {
         for (capacity, least) in [(LARGE - 1, 0), (LARGE, LEAD), (1 << 20, LEAD)] {
             let block = Block::allocate(capacity, Block::UNPOOLED, None).unwrap();
             assert!(least == 0 || block.data().addr() % PAGE == least, "{capacity}");
-            assert!(Block::footprint_of(capacity) - capacity >= least + BLOCK_PADDING);
+            assert!(
+                Block::footprint_of(capacity) - capacity >= usize::from(block.header().lead) + BLOCK_PADDING
+            );
+            assert!(block.header.addr().get().is_multiple_of(align_of::<Header>()));
+            // Whoever asks for more is given zeros that were written.
+            assert!(least == 0 || Block::layout(capacity).unwrap().align() <= 2 * size_of::<usize>());
             // SAFETY: the only reference.
             unsafe { block.write(0..capacity) }.fill(0xFF);
         }
