@@ -138,11 +138,31 @@ fn ascii_wide(bytes: &[u8]) -> bool {
     ascii_blocks(bytes)
 }
 
-/// [`ascii_blocks`] compiled for AVX2.
+/// [`ascii_blocks`] with each load, but for the first and the last, within a line of the cache. There have to be 128 bytes.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn ascii_avx2(bytes: &[u8]) -> bool {
-    ascii_blocks(bytes)
+    use std::arch::x86_64::{_mm256_loadu_si256, _mm256_movemask_epi8, _mm256_or_si256};
+    const SIZE: usize = 32;
+    let len = bytes.len();
+    assert!(len >= 4 * SIZE);
+    let start = bytes.as_ptr();
+    // SAFETY: each access is to 32 bytes from `at` on with `at + 32 <= len`, which is so for the first and the last because
+    // `len` is at least four times that, and for the others by the condition of their loop. None needs alignment.
+    unsafe {
+        let four = |at: usize| {
+            let [a, b, c, d] =
+                [0, SIZE, 2 * SIZE, 3 * SIZE].map(|by| _mm256_loadu_si256(start.add(at + by).cast()));
+            _mm256_or_si256(_mm256_or_si256(a, b), _mm256_or_si256(c, d))
+        };
+        let mut seen = _mm256_or_si256(_mm256_loadu_si256(start.cast()), four(len - 4 * SIZE));
+        let mut at = SIZE - start.addr() % SIZE;
+        while at + 4 * SIZE <= len {
+            seen = _mm256_or_si256(seen, four(at));
+            at += 4 * SIZE;
+        }
+        _mm256_movemask_epi8(seen) == 0
+    }
 }
 
 /// As [`unmask_blocks`], without a mask.
@@ -313,11 +333,37 @@ fn copy_wide(from: &[u8], to: &mut [u8], key: [u8; 4]) {
     copy_blocks(from, to, key);
 }
 
-/// [`copy_blocks`] compiled for AVX2.
+/// [`copy_blocks`] with each store, but for the first and the last, within a line of the cache: see [`unmask_avx2`]. What
+/// these two share with the others is stored twice. There have to be 128 bytes, and as many at `to`.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn copy_avx2(from: &[u8], to: &mut [u8], key: [u8; 4]) {
-    copy_blocks(from, to, key);
+    use std::arch::x86_64::{_mm256_loadu_si256, _mm256_set1_epi32, _mm256_storeu_si256, _mm256_xor_si256};
+    const SIZE: usize = 32;
+    let len = from.len();
+    assert!(len >= 4 * SIZE && to.len() >= len);
+    let (start, to) = (from.as_ptr(), to.as_mut_ptr());
+    let lies = |by: usize| _mm256_set1_epi32(i32::from_ne_bytes(rotate(key, by)));
+    // SAFETY: each access is to 32 bytes from `at` on with `at + 32 <= len`, which is so for the first and the last because
+    // `len` is at least four times that, and for the others by the condition of their loop. `to` has as many bytes and no
+    // other has a way to them. None needs alignment.
+    unsafe {
+        let four = |at: usize, key| {
+            for at in [at, at + SIZE, at + 2 * SIZE, at + 3 * SIZE] {
+                let bytes = _mm256_loadu_si256(start.add(at).cast());
+                _mm256_storeu_si256(to.add(at).cast(), _mm256_xor_si256(bytes, key));
+            }
+        };
+        let first = _mm256_loadu_si256(start.cast());
+        _mm256_storeu_si256(to.cast(), _mm256_xor_si256(first, lies(0)));
+        let mut at = SIZE - to.addr() % SIZE;
+        let plain = lies(at);
+        while at + 4 * SIZE <= len {
+            four(at, plain);
+            at += 4 * SIZE;
+        }
+        four(len - 4 * SIZE, lies(len));
+    }
 }
 
 #[inline(always)]
