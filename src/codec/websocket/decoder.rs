@@ -8,7 +8,7 @@ use std::{ops::Range, time::Duration};
 use super::{
     Kind, Role, close,
     close::CloseReason,
-    head::{FIN, Head, MAX_CONTROL, Opcode, protocol},
+    head::{FIN, Head, MAX_CONTROL, MAX_HEAD, Opcode, protocol},
 };
 use crate::{
     codec::{Decode, Reply, Step},
@@ -319,7 +319,11 @@ impl WebSocketDecoder {
             src.copy_within(begin..begin + have, next - have);
             self.message.begin = next - have;
         }
-        let dead = self.message.begin;
+        let Message { begin: dead, compressed, .. } = self.message;
+        if dead <= MAX_HEAD && !compressed && !self.parts {
+            // Its head stays with it: so the reader learns how much of the stream a message takes.
+            return Step::Incomplete { consumed: 0, needed: at + needed };
+        }
         self.message.begin = 0;
         self.message.next -= dead;
         Step::Incomplete { consumed: dead, needed: at - dead + needed }

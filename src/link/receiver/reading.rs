@@ -141,15 +141,17 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
             ready!(self.poll_window(cx))?;
         }
         let Some(window) = &mut self.window else { return Poll::Ready(Ok(())) };
-        let exact = (self.needed as usize).saturating_sub(window.len());
-        let last = self.last_size as usize;
+        let (needed, last) = (self.needed as usize, self.last_size as usize);
+        let exact = needed.saturating_sub(window.len());
+        // What ends the unfinished frame, if it is as large as the last; 0 when it is larger.
+        let rest = needed.max(last).saturating_sub(window.len());
         let room = window.spare();
         let limit = if exact >= MAX_READ_WINDOW {
             // A frame in a block of its own ends where the block's reads end, so that nothing behind it has to move.
             exact.min(room.len())
-        } else if last >= VECTORED_THRESHOLD && exact + last <= room.len() {
+        } else if last >= VECTORED_THRESHOLD && rest > 0 && rest <= room.len() {
             // As many as fit of frames like the last: one that is cut off would have to be moved.
-            room.len() - (room.len() - exact) % last
+            room.len() - (room.len() - rest) % last
         } else {
             room.len()
         };
