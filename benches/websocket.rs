@@ -466,10 +466,12 @@ fn median(mut figures: Vec<f64>) -> f64 {
 
 /// ns per message of each contender, by turn.
 fn race(contenders: &mut [Contender], count: usize) -> Vec<Vec<f64>> {
+    let warm = (4 * HELD).div_ceil(count).max(2);
     let times: Vec<u64> = contenders
         .iter_mut()
         .map(|(_, work)| {
-            time(work, 2);
+            // So that as many are held, and let go of, as will be.
+            time(work, warm as u64);
             (TURN / (time(work, 3) / 3).max(1)).max(1)
         })
         .collect();
