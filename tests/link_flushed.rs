@@ -161,6 +161,24 @@ async fn a_writer_that_panics_leaves_an_error_behind() {
     assert!(timeout(LONG, link.close()).await.unwrap().is_err());
 }
 
+/// Nor is it asked again.
+#[tokio::test]
+async fn a_writer_that_panicked_is_not_written_to() {
+    for size in [40, 5_000] {
+        let (writer, log) = ScriptedWriter::new([Act::Take(10_000), Act::Panic, Act::Take(10_000)]);
+        let mut link = Link::pair(WebSocket::server(), silent(), writer);
+        link.send_flushed(b"fits").await.unwrap();
+        let before = log.bytes();
+        let bytes = payload(size);
+        let panicked = std::panic::AssertUnwindSafe(link.send_flushed(&bytes));
+        assert!(futures::FutureExt::catch_unwind(panicked).await.is_err());
+        for _ in 0..2 {
+            assert!(timeout(LONG, link.send_flushed(&bytes)).await.unwrap().is_err());
+        }
+        assert_eq!(log.bytes(), before);
+    }
+}
+
 /// Frames fed before leave before, in the same flush.
 #[tokio::test]
 async fn what_was_fed_leaves_first() {

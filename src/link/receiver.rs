@@ -101,9 +101,18 @@ fn narrow(size: usize) -> u32 {
 #[derive(Debug)]
 struct Found {
     payload: Range<usize>,
+    /// Or [`PRODUCED`](Self::PRODUCED).
     consumed: usize,
-    /// The payload is not in the window but with the decoder.
-    produced: bool,
+}
+
+impl Found {
+    /// For [`consumed`](Self::consumed): the payload is not in the window but with the decoder. A flag beside the sizes would
+    /// be copied byte by byte.
+    const PRODUCED: usize = usize::MAX;
+
+    fn produced() -> Self {
+        Self { payload: 0..0, consumed: Self::PRODUCED }
+    }
 }
 
 #[derive(Debug)]

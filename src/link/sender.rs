@@ -26,17 +26,18 @@ use crate::{
 pub struct Sender<E, W: AsyncWrite + Unpin + Send + 'static> {
     pub(super) encoder: E,
     pub(super) outbox: SendingHalf<W>,
-    /// Messages and payload bytes accepted. Not `Counters`: an idle link is to be small.
+    /// Messages accepted. Not `Counters`: an idle link is to be small.
     frames: u64,
-    bytes: u64,
     /// How many frames are accepted when this task next asks whether others wait.
     turn_ends: u64,
+    /// Payload bytes accepted. Apart from the messages: of neighbours compilers make a vector, which costs more here.
+    bytes: u64,
     closing: Option<Pin<Box<Sleep>>>,
 }
 
 impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
     pub(super) fn new(encoder: E, outbox: SendingHalf<W>) -> Self {
-        Self { encoder, outbox, frames: 0, bytes: 0, turn_ends: MESSAGES_PER_TURN, closing: None }
+        Self { encoder, outbox, frames: 0, turn_ends: MESSAGES_PER_TURN, bytes: 0, closing: None }
     }
 
     /// Queues one message and lets it leave by itself, at the latest when this task next waits for anything: messages
@@ -349,24 +350,30 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Future for Sending<'_, E
                 Leave::WhenFlushed if sender.outbox.feed_here(&mut sender.encoder, payload) => Through::Done,
                 leave => sender.outbox.write_through(&mut sender.encoder, payload, leave),
             };
-            match through {
-                Through::Done => {
-                    sender.count(payload.len());
-                    return Poll::Ready(Ok(()));
-                }
-                Through::Queued => {
-                    sender.count(payload.len());
-                    this.payload = None;
-                }
-                Through::No => {}
-                Through::Failed(error) => return Poll::Ready(Err(*error)),
+            if let Through::Done = through {
+                sender.count(payload.len());
+                return Poll::Ready(Ok(()));
             }
+            return this.poll_after(through, cx);
         }
         this.poll_any(cx)
     }
 }
 
 impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sending<'_, E, W> {
+    /// Goes on where the frame did not go through at once.
+    #[inline(never)]
+    fn poll_after(&mut self, through: Through, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        match through {
+            Through::Failed(error) => return Poll::Ready(Err(*error)),
+            Through::Done | Through::Queued => {
+                self.sender.count(self.payload.take().map_or(0, <[u8]>::len));
+            }
+            Through::No => {}
+        }
+        self.poll_any(cx)
+    }
+
     #[inline(never)]
     fn poll_any(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let Some(payload) = self.payload else { return self.sender.poll_flush(cx) };

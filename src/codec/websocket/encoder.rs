@@ -157,19 +157,25 @@ impl WebSocketEncoder {
     fn put(&self, first: u8, payload: &[u8], dst: &mut [u8]) -> usize {
         // Written where it will stand: what is copied is the payload alone.
         let Some(head) = dst.first_chunk_mut() else { return 0 };
-        let key = match self.role {
-            Role::Server => None,
-            Role::Client => Some(key::next()),
-        };
-        let len = write(head, first, payload.len(), key);
-        let end = len + payload.len();
-        if let Some(to) = dst.get_mut(len..end) {
-            match key {
-                None => to.copy_from_slice(payload),
-                Some(key) => scan::mask_copy(payload, to, key),
+        let size = payload.len();
+        // Each role by itself: one way for both would ask at each step which it is.
+        match self.role {
+            Role::Server => {
+                let len = write(head, first, size, None);
+                if let Some(to) = dst.get_mut(len..len + size) {
+                    to.copy_from_slice(payload);
+                }
+                len + size
+            }
+            Role::Client => {
+                let key = key::next();
+                let len = write(head, first, size, Some(key));
+                if let Some(to) = dst.get_mut(len..len + size) {
+                    scan::mask_copy(payload, to, key);
+                }
+                len + size
             }
         }
-        end
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 use tokio::io::AsyncWrite;
 
 use super::{
-    Leave, SendingHalf, Through,
+    Leave, Outbox, SendingHalf, Through,
     drain::Driving,
     queue::{By, Failure},
     writing::Writing,
@@ -33,10 +33,24 @@ thread_local! {
         const { RefCell::new([0; VECTORED_THRESHOLD + FRAMING]) };
 }
 
+/// As [`Driving`], for a token that is used where it is kept: it goes with the writer that panics.
+struct InPlace<'a, W> {
+    token: &'a mut Option<Box<Writing<W>>>,
+    outbox: &'a Outbox<W>,
+}
+
+impl<W> Drop for InPlace<'_, W> {
+    fn drop(&mut self) {
+        if self.token.take().is_some() {
+            drop(Driving(self.outbox));
+        }
+    }
+}
+
 impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
     /// The plain case of [`Leave::Flushed`], and of [`Leave::WhenFlushed`] for a large frame: nothing else is queued and
     /// nobody else is at it, so the frame goes to the writer at once.
-    #[inline]
+    #[inline(always)]
     pub(in crate::link) fn write_through<E: Encode>(
         &mut self,
         encoder: &mut E,
@@ -55,44 +69,52 @@ impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
         }
     }
 
+    #[inline(never)]
     fn write_copied<E: Encode>(&mut self, encoder: &mut E, payload: &[u8]) -> Through {
         SCRATCH.with(|scratch| {
             let Ok(mut scratch) = scratch.try_borrow_mut() else { return Through::No };
             if encoder.room(payload.len()) > scratch.len() || !self.has_token() {
                 return Through::No;
             }
-            let encoded = encoder.encode(payload, &mut *scratch);
-            let Some(mut writing) = self.token.get_mut().take() else { return Through::No };
-            let Some(bytes) = encoded.ok().and_then(|written| scratch.get(..written)) else {
-                self.put_token(writing);
-                return Through::No;
+            let Some(bytes) = (match encoder.encode(payload, &mut *scratch) {
+                Ok(written) => scratch.get(..written),
+                Err(_) => None,
+            }) else {
+                return self.leave_it();
             };
-            let guard = Driving(&self.outbox);
+            let driving = InPlace { token: self.token.get_mut(), outbox: &self.outbox };
+            let Some(writing) = driving.token else { return Through::No };
             let outcome = writing.write_flushed(bytes);
-            std::mem::forget(guard);
+            std::mem::forget(driving);
             match outcome {
-                Ok((written, true)) if written == bytes.len() => {
+                Ok((written, true)) if written == bytes.len() && self.undivided => {
                     self.unflushed = false;
-                    if self.put_token(writing) { Through::Done } else { Through::Queued }
+                    Through::Done
                 }
-                outcome => self.written_in_part(writing, outcome, bytes),
+                outcome => self.written_otherwise(outcome, bytes),
             }
         })
     }
 
+    /// The codec has something to say about the frame; it is asked again, and says the same.
+    #[cold]
+    fn leave_it(&mut self) -> Through {
+        if !self.undivided {
+            self.give_token_back();
+        }
+        Through::No
+    }
+
     /// Writes a large frame from where it lies.
+    #[inline(never)]
     fn write_in_place<E: Encode>(&mut self, encoder: &mut E, payload: &[u8], leave: Leave) -> Through {
         if !self.has_token() {
             return Through::No;
         }
         let parts = [IoSlice::new(payload)];
         let wrapped = encoder.wrap(&parts);
+        let Ok(Some(wrap)) = wrapped else { return self.leave_it() };
         let Some(mut writing) = self.token.get_mut().take() else { return Through::No };
-        let Ok(Some(wrap)) = wrapped else {
-            // It is asked again, and says the same.
-            self.put_token(writing);
-            return Through::No;
-        };
         let total = wrap.head().len() + payload.len() + wrap.tail().len();
         let flushes = leave == Leave::Flushed;
         let guard = Driving(&self.outbox);
@@ -173,14 +195,16 @@ impl<W: AsyncWrite + Unpin + Send + 'static> SendingHalf<W> {
         idle
     }
 
-    /// Queues what the writer did not take of the frame `bytes`, and gives the token back.
+    /// As where the writer took all of `bytes` and keeps none, but for a half that may not keep the token; or else queues
+    /// what it did not take, and gives the token back.
     #[cold]
-    fn written_in_part(
-        &mut self,
-        mut writing: Box<Writing<W>>,
-        outcome: io::Result<(usize, bool)>,
-        bytes: &[u8],
-    ) -> Through {
+    #[inline(never)]
+    fn written_otherwise(&mut self, outcome: io::Result<(usize, bool)>, bytes: &[u8]) -> Through {
+        let Some(mut writing) = self.token.get_mut().take() else { return Through::Queued };
+        if matches!(outcome, Ok((written, true)) if written == bytes.len()) {
+            self.unflushed = false;
+            return if self.put_token(writing) { Through::Done } else { Through::Queued };
+        }
         if outcome.is_err() {
             writing.clear();
         }

@@ -16,7 +16,7 @@ use crate::{
 impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Receiver<D, R, W> {
     #[inline(always)]
     pub(super) fn lend(&mut self, found: Found) -> &mut [u8] {
-        if found.produced {
+        if found.consumed == Found::PRODUCED {
             return self.lend_produced();
         }
         let size = found.payload.end - found.payload.start;
@@ -47,7 +47,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
 
     #[inline]
     pub(super) fn cut(&mut self, found: Found) -> Frame {
-        if found.produced {
+        if found.consumed == Found::PRODUCED {
             return self.cut_produced();
         }
         let Range { start, end } = found.payload;
@@ -75,11 +75,15 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
         if !matches!(self.state, State::Open) {
             return None;
         }
-        let window = self.window.as_mut()?;
-        match self.decoder.decode(window.unread()) {
-            Ok(Step::Frame { payload, consumed }) => {
-                Some(self.count(Found { payload, consumed, produced: false }))
-            }
+        let step = self.decoder.decode(self.window.as_mut()?.unread());
+        self.found_in(step)
+    }
+
+    /// As [`found`](Self::found), after the decoder has said `step`.
+    #[inline(always)]
+    pub(super) fn found_in(&mut self, step: Result<Step, Violation>) -> Option<Found> {
+        match step {
+            Ok(Step::Frame { payload, consumed }) => Some(self.count(Found { payload, consumed })),
             Ok(Step::Incomplete { consumed: 0, needed }) => {
                 self.needed = narrow(needed);
                 None
@@ -95,11 +99,11 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
         loop {
             match step {
                 Ok(Step::Frame { payload, consumed }) => {
-                    return Some(self.count(Found { payload, consumed, produced: false }));
+                    return Some(self.count(Found { payload, consumed }));
                 }
                 Ok(Step::Produced { consumed }) => {
                     self.consume(consumed);
-                    return Some(self.count(Found { payload: 0..0, consumed: 0, produced: true }));
+                    return Some(self.count(Found::produced()));
                 }
                 Ok(Step::Event { consumed }) => {
                     self.consume(consumed);

@@ -4,16 +4,45 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::Receiver;
+use super::{Found, Receiver, State};
 use crate::{
     Frame, Result,
-    codec::{Decode, Kind},
+    codec::{Decode, Kind, Step},
 };
+
+/// Polls `$receiver` for the next message and goes on with `$give` where it lies. A message that is here already comes
+/// straight from the decoder to there: a place in memory where it would meet what comes otherwise takes as long as finding it.
+macro_rules! poll_message {
+    ($receiver:ident, $cx:ident, |$found:ident| $give:expr, $pending:block) => {{
+        let polled = if $receiver.counters.frames_received < $receiver.turn_ends
+            && matches!($receiver.state, State::Open)
+            && let Some(window) = &mut $receiver.window
+        {
+            match $receiver.decoder.decode(window.unread()) {
+                Ok(Step::Frame { payload, consumed }) => {
+                    let $found = $receiver.count(Found { payload, consumed });
+                    return Poll::Ready(Ok($give));
+                }
+                other => $receiver.poll_other(other, $cx),
+            }
+        } else {
+            $receiver.poll_found($cx)
+        };
+        match polled {
+            Poll::Ready(Ok($found)) => Poll::Ready(Ok($give)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                $pending
+                Poll::Pending
+            }
+        }
+    }};
+}
 
 /// The future of [`Receiver::receive_lent`]. A plain struct, so that a message that is here already costs no state
 /// machine.
@@ -34,14 +63,9 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // Polled again after it was ready: there is nothing to give.
         let Some(receiver) = self.receiver.take() else { return Poll::Pending };
-        match receiver.poll_next(cx) {
-            Poll::Ready(Ok(found)) => Poll::Ready(Ok(receiver.lend(found))),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => {
-                self.receiver = Some(receiver);
-                Poll::Pending
-            }
-        }
+        poll_message!(receiver, cx, |found| receiver.lend(found), {
+            self.receiver = Some(receiver);
+        })
     }
 }
 
@@ -62,14 +86,9 @@ where
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(receiver) = self.receiver.take() else { return Poll::Pending };
-        match receiver.poll_next(cx) {
-            Poll::Ready(Ok(found)) => Poll::Ready(Ok((receiver.decoder.kind(), receiver.lend(found)))),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => {
-                self.receiver = Some(receiver);
-                Poll::Pending
-            }
-        }
+        poll_message!(receiver, cx, |found| (receiver.decoder.kind(), receiver.lend(found)), {
+            self.receiver = Some(receiver);
+        })
     }
 }
 
@@ -96,8 +115,7 @@ where
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let receiver = &mut *self.receiver;
-        let found = ready!(receiver.poll_next(cx))?;
-        Poll::Ready(Ok(receiver.cut(found)))
+        poll_message!(receiver, cx, |found| receiver.cut(found), {})
     }
 }
 

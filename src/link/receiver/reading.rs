@@ -16,7 +16,7 @@ use crate::{
     Error, Result,
     buffer::{Waiter, Window},
     codec::{Decode, Step},
-    error::{Deadline, End, Fault},
+    error::{Deadline, End, Fault, Violation},
     limits::{HOLD_BLOCK_SIZE, MAX_READ_WINDOW, VECTORED_THRESHOLD},
     link::outbox::Failure,
     transport::TransportError,
@@ -34,6 +34,19 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
             return Poll::Ready(Ok(found));
         }
         self.poll_found(cx)
+    }
+
+    /// As [`poll_found`](Self::poll_found), after the decoder has said `step`.
+    #[inline(never)]
+    pub(super) fn poll_other(
+        &mut self,
+        step: Result<Step, Violation>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Found>> {
+        match self.found_in(step) {
+            Some(found) => Poll::Ready(Ok(found)),
+            None => self.poll_found(cx),
+        }
     }
 
     #[inline(never)]
@@ -94,7 +107,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
             let left = unread.len();
             match self.decoder.decode_eof(unread) {
                 Ok(Step::Frame { payload, consumed }) => {
-                    return Ok(self.count(Found { payload, consumed, produced: false }));
+                    return Ok(self.count(Found { payload, consumed }));
                 }
                 Ok(Step::Fault { fault, consumed }) => {
                     self.consume(consumed);
@@ -110,7 +123,7 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
                 }
                 Ok(Step::Produced { consumed }) => {
                     self.consume(consumed);
-                    return Ok(self.count(Found { payload: 0..0, consumed: 0, produced: true }));
+                    return Ok(self.count(Found::produced()));
                 }
                 Ok(Step::Event { consumed }) => {
                     self.consume(consumed);
