@@ -45,7 +45,14 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
         frame
     }
 
-    #[inline]
+    /// [`cut`](Self::cut) where it is not to be a second copy of it.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn cut_late(&mut self, found: Found) -> Frame {
+        self.cut(found)
+    }
+
+    #[inline(always)]
     pub(super) fn cut(&mut self, found: Found) -> Frame {
         if found.consumed == Found::PRODUCED {
             return self.cut_produced();

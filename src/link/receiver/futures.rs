@@ -15,10 +15,10 @@ use crate::{
     codec::{Decode, Kind, Step},
 };
 
-/// Polls `$receiver` for the next message and goes on with `$give` where it lies. A message that is here already comes
+/// Polls `$receiver` for the next message and goes on with `$give` where it lies, or with `$late` where it was waited for. A message that is here already comes
 /// straight from the decoder to there: a place in memory where it would meet what comes otherwise takes as long as finding it.
 macro_rules! poll_message {
-    ($receiver:ident, $cx:ident, |$found:ident| $give:expr, $pending:block) => {{
+    ($receiver:ident, $cx:ident, |$found:ident| $give:expr, $late:expr, $pending:block) => {{
         let polled = if $receiver.counters.frames_received < $receiver.turn_ends
             && matches!($receiver.state, State::Open)
             && let Some(window) = &mut $receiver.window
@@ -34,7 +34,7 @@ macro_rules! poll_message {
             $receiver.poll_found($cx)
         };
         match polled {
-            Poll::Ready(Ok($found)) => Poll::Ready(Ok($give)),
+            Poll::Ready(Ok($found)) => Poll::Ready(Ok($late)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
                 $pending
@@ -63,7 +63,7 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // Polled again after it was ready: there is nothing to give.
         let Some(receiver) = self.receiver.take() else { return Poll::Pending };
-        poll_message!(receiver, cx, |found| receiver.lend(found), {
+        poll_message!(receiver, cx, |found| receiver.lend(found), receiver.lend(found), {
             self.receiver = Some(receiver);
         })
     }
@@ -86,9 +86,15 @@ where
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(receiver) = self.receiver.take() else { return Poll::Pending };
-        poll_message!(receiver, cx, |found| (receiver.decoder.kind(), receiver.lend(found)), {
-            self.receiver = Some(receiver);
-        })
+        poll_message!(
+            receiver,
+            cx,
+            |found| (receiver.decoder.kind(), receiver.lend(found)),
+            (receiver.decoder.kind(), receiver.lend(found)),
+            {
+                self.receiver = Some(receiver);
+            }
+        )
     }
 }
 
@@ -115,7 +121,7 @@ where
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let receiver = &mut *self.receiver;
-        poll_message!(receiver, cx, |found| receiver.cut(found), {})
+        poll_message!(receiver, cx, |found| receiver.cut(found), receiver.cut_late(found), {})
     }
 }
 
