@@ -1,5 +1,7 @@
 //! `Sec-WebSocket-Extensions` (RFC 6455 §9.1), and the negotiation of `permessage-deflate` (RFC 7692 §7.1).
 
+use std::borrow::Cow;
+
 use super::{
     HandshakeError,
     field::{is_token, is_token_byte},
@@ -44,7 +46,7 @@ pub(super) struct Agreed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Extension<'a> {
     name: &'a str,
-    params: Vec<(&'a str, Option<&'a str>)>,
+    params: Vec<(&'a str, Option<Cow<'a, str>>)>,
 }
 
 /// Reads the list.
@@ -96,12 +98,24 @@ fn token<'a>(rest: &mut &'a str) -> Option<&'a str> {
     (!token.is_empty()).then_some(token)
 }
 
-/// A token, or a quoted string whose content is one (RFC 6455 §9.1).
-fn word<'a>(rest: &mut &'a str) -> Option<&'a str> {
-    let Some(quoted) = rest.strip_prefix('"') else { return token(rest) };
+/// A token, or a quoted string whose content is one once what is escaped in it is not any more (RFC 6455 §9.1).
+fn word<'a>(rest: &mut &'a str) -> Option<Cow<'a, str>> {
+    let Some(quoted) = rest.strip_prefix('"') else { return token(rest).map(Cow::Borrowed) };
+    // No token has a quotation mark in it, escaped or not: the first one ends the string.
     let (content, after) = quoted.split_once('"')?;
     *rest = after.trim_ascii_start();
-    is_token(content).then_some(content)
+    let content = if content.contains('\\') { Cow::Owned(unescaped(content)?) } else { content.into() };
+    is_token(&content).then_some(content)
+}
+
+/// The content of a quoted string without the backslashes that escape what follows them.
+fn unescaped(content: &str) -> Option<String> {
+    let mut plain = String::with_capacity(content.len());
+    let mut chars = content.chars();
+    while let Some(char) = chars.next() {
+        plain.push(if char == '\\' { chars.next()? } else { char });
+    }
+    Some(plain)
 }
 
 /// What one element asks for.
@@ -116,10 +130,10 @@ struct Asked {
 
 impl Asked {
     /// Reads the parameters; `None` when one is unknown, doubled or has a value that it must not have (RFC 7692 §7.1).
-    fn read(params: &[(&str, Option<&str>)]) -> Option<Self> {
+    fn read(params: &[(&str, Option<Cow<'_, str>>)]) -> Option<Self> {
         let mut asked = Self::default();
         for (name, value) in params {
-            match (*name, value) {
+            match (*name, value.as_deref()) {
                 ("server_no_context_takeover", None) if !asked.server_no_context_takeover => {
                     asked.server_no_context_takeover = true;
                 }
@@ -258,6 +272,7 @@ mod tests {
             "foo",
             "foo, bar; baz=2",
             "foo; bar=\"2\" , baz",
+            "foo; bar=\"\\2\\x\"",
             "permessage-deflate; client_max_window_bits; server_max_window_bits=10",
         ] {
             assert!(parse(&[good]).is_ok(), "{good}");
@@ -272,6 +287,9 @@ mod tests {
             "foo bar",
             "foo; bar=\"",
             "foo; bar=\"a b\"",
+            "foo; bar=\"a\\\\b\"",
+            "foo; bar=\"a\\\"b\"",
+            "foo; bar=\"a\\\"",
             "f@o",
             "foo; a=b c",
         ] {
@@ -300,6 +318,10 @@ mod tests {
             (
                 "permessage-deflate; client_max_window_bits=\"9\"",
                 Some("permessage-deflate; client_max_window_bits=9"),
+            ),
+            (
+                "permessage-deflate; server_max_window_bits=\"1\\0\"",
+                Some("permessage-deflate; server_max_window_bits=10"),
             ),
             ("permessage-deflate; foo, permessage-deflate", Some("permessage-deflate")),
             ("permessage-deflate; server_max_window_bits=7", None),
