@@ -99,7 +99,8 @@ fn a_server_keeps_each_rule() {
         ("LF alone", with("Origin: http://example.com\r\n", "Origin: http://example.com\n"), 400),
         ("control byte in a value", with("http://example.com", "http://\u{1}"), 400),
         ("doubled Origin", with("Origin", "Origin: http://evil\r\nOrigin"), 400),
-        ("blank line first", format!("\r\n{GOOD}"), 400),
+        ("two blank lines first", format!("\r\n\r\n{GOOD}"), 400),
+        ("blank line with LF alone first", format!("\n{GOOD}"), 400),
         ("nonsense", "\u{16}\u{3}\u{1}\r\n\r\n".into(), 400),
         // Limits
         ("head too large", with("\r\n\r\n", &format!("\r\n{long}")), 431),
@@ -155,6 +156,8 @@ fn a_server_takes_what_it_must() {
             with("Origin", "Sec-WebSocket-Extensions: x-webkit-deflate-frame, foo; bar=\"a\"\r\nOrigin"),
         ),
         ("query", with("/chat", "/chat?a=b&c")),
+        // RFC 9112 §2.2
+        ("blank line first", format!("\r\n{GOOD}")),
     ];
     for (name, request) in rows {
         let accepted = answer(&request).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -287,8 +290,9 @@ fn both_sides_agree() {
 /// A client takes only the answer to what it asked.
 #[test]
 fn a_client_keeps_each_rule() {
-    let edits: [(&str, &str, &str); 14] = [
+    let edits: [(&str, &str, &str); 15] = [
         ("200", "101 Switching Protocols", "200 OK"),
+        ("blank line first", "HTTP/1.1", "\r\nHTTP/1.1"),
         ("HTTP/1.0", "HTTP/1.1", "HTTP/1.0"),
         ("no Upgrade", "Upgrade: websocket\r\n", ""),
         ("another Upgrade", "websocket", "h2c"),

@@ -213,6 +213,10 @@ impl Client {
     /// What an answer says whose head is the first `consumed` bytes of `src`; `None` when another is to follow.
     fn answered(&self, src: &[u8], consumed: usize) -> Result<Option<Connected>, HandshakeError> {
         let (head, rest) = src.split_at_checked(consumed).unwrap_or_default();
+        // Only a server is asked to be so lenient (RFC 9112 §2.2).
+        if head.starts_with(b"\r\n") {
+            return Err(HandshakeError::bad("a blank line before the first line", "RFC 9112 §4"));
+        }
         let mut headers = [httparse::EMPTY_HEADER; HANDSHAKE_MAX_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
         match response.parse(head) {

@@ -9,7 +9,8 @@ pub(super) struct HeadEnd {
 }
 
 impl HeadEnd {
-    /// The length of the head at the start of `src`, with its blank line; `None` while it is not all here.
+    /// The length of the head at the start of `src`, with its blank line; `None` while it is not all here. One blank
+    /// line may stand before it.
     ///
     /// # Errors
     /// When it is over `limit`, or a line ends with LF alone.
@@ -25,9 +26,6 @@ impl HeadEnd {
             at = newline + 1;
             if line.ends_with(b"\n") {
                 return Ok(Some(at));
-            }
-            if line.is_empty() {
-                return Err(HandshakeError::bad("a blank line before the first line", "RFC 9112 §2.2"));
             }
         }
         self.scanned = at.max(within.len());
@@ -64,6 +62,6 @@ mod tests {
         let limit = head.len() - 1;
         assert_eq!(HeadEnd::default().find(head, limit), Err(HandshakeError::HeadTooLarge { limit }));
         assert!(HeadEnd::default().find(b"GET / HTTP/1.1\n\n", 100).is_err());
-        assert!(HeadEnd::default().find(b"\r\nGET", 100).is_err());
+        assert_eq!(HeadEnd::default().find(b"\r\nGET / HTTP/1.1\r\n\r\n", 100), Ok(Some(20)));
     }
 }
