@@ -67,6 +67,23 @@ pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
+/// Whether `text` is a host with or without a port, as it stands in `Host` (RFC 9110 §7.2, RFC 3986 §3.2). No comma, which
+/// a host may have but none has: two were put together there.
+pub(super) fn is_host(text: &str) -> bool {
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, port),
+        _ => (text, ""),
+    };
+    let (name, is_address) = match name.strip_prefix('[') {
+        Some(rest) => (rest.strip_suffix(']').unwrap_or_default(), true),
+        None => (name, false),
+    };
+    let is_part = |byte: u8| {
+        byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(&byte) || (is_address && byte == b':')
+    };
+    !name.is_empty() && name.bytes().all(is_part) && port.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// The subprotocols of a list (RFC 6455 §4.1, item 10): tokens, none twice.
 pub(super) fn protocols<'a>(values: &[&'a str]) -> Result<Vec<&'a str>, HandshakeError> {
     let mut protocols = Vec::new();

@@ -238,13 +238,13 @@ impl Server {
         }
         let (authority, target) =
             origin_form(target).ok_or(bad("malformed request target", "RFC 9112 §3.2"))?;
-        let usable = |host: &&str| !host.is_empty() && !host.contains([' ', '\t', ',', '/', '@']);
-        let host = fields.one("host", "Host is doubled", "RFC 9112 §3.2")?.filter(usable);
+        let host =
+            fields.one("host", "Host is doubled", "RFC 9112 §3.2")?.filter(|host| field::is_host(host));
         let host = host.ok_or(bad("Host is missing or malformed", "RFC 6455 §4.1, item 4"))?;
         let host = match authority {
             None => host,
             Some(authority) => Some(authority)
-                .filter(usable)
+                .filter(|host| field::is_host(host))
                 .ok_or(bad("malformed host in the request target", "RFC 9112 §3.2.2"))?,
         };
         if fields.has("content-length") && fields.all("content-length")? != ["0"]
@@ -311,8 +311,8 @@ impl Server {
 /// The host, where it names one, and the path and query of a request target: in origin form, or in absolute form with
 /// `http` or `https` (RFC 6455 §4.1, item 2; RFC 9112 §3.2).
 fn origin_form(target: &str) -> Option<(Option<&str>, Cow<'_, str>)> {
-    // httparse lets any UTF-8 pass.
-    if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
+    // httparse lets any UTF-8 pass. A fragment is none of a request's (RFC 6455 §3).
+    if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         return None;
     }
     if target.starts_with('/') {
