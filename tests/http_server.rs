@@ -375,6 +375,7 @@ async fn a_websocket_on_the_same_port() {
     let upgrade = "GET /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
     let (head, _) = client.request(format!("{upgrade}Sec-WebSocket-Version: 12\r\n\r\n")).await;
     assert_eq!((head.status, head.get("sec-websocket-version")), (426, Some("13")));
+    assert_eq!((head.get("upgrade"), head.get("connection")), (Some("websocket"), Some("Upgrade")));
     let mut client = Client::connect(world.addr).await;
     let (head, _) = client.request(format!("{upgrade}Origin: https://evil.example\r\n\r\n")).await;
     assert_eq!(head.status, 403);

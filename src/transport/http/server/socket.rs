@@ -80,6 +80,8 @@ pub(super) fn answer(parts: &Parts, settings: &HttpServerConfig) -> Result<(Repl
             }
             if status == StatusCode::UPGRADE_REQUIRED {
                 headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+                // Where that header stands, this one does too (RFC 9110 §7.8).
+                headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
                 headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             }
             return Err(reply.into());
