@@ -332,6 +332,7 @@ async fn session(
         Ok(backend) => run(number, client, backend, plan, stopped).await,
         Err(failure) => {
             info!(connection = number, "closed: there is no backend");
+            leave(client, stopped).await;
             Err(failure)
         }
     }
@@ -377,6 +378,14 @@ async fn run(
     told(number, &report)
 }
 
+/// Ends a client for whom there is nobody: one that was told that it is a WebSocket is told of its end, too (RFC 6455 §7.3).
+async fn leave(client: Opened, stopped: watch::Receiver<Stop>) {
+    tokio::select! {
+        () = Box::pin(client.end()) => {}
+        () = asked(stopped, Stop::Cut) => {}
+    }
+}
+
 /// Ends both, at once or in order.
 async fn part(client: Opened, backend: Opened, at_once: bool) {
     if at_once {
@@ -395,8 +404,9 @@ async fn echo(
     stopped: watch::Receiver<Stop>,
 ) -> Result<(), Failure> {
     let watcher = Watcher { number, tap: plan.tap.as_ref(), faults: AtomicU64::new(0) };
-    let (stop, cut) = (asked(stopped.clone(), Stop::Drain), asked(stopped, Stop::Cut));
+    let (stop, cut) = (asked(stopped.clone(), Stop::Drain), asked(stopped.clone(), Stop::Cut));
     let AnyTransport::Link(link) = &mut client.link else {
+        leave(client, stopped).await;
         return Err(Failure::usage("echo: has no answer to a request over HTTP, use demo:"));
     };
     let report = tokio::select! {

@@ -73,6 +73,19 @@ fn a_connection_whose_backend_does_not_answer_is_cut_off_in_time() {
     bridge.log_line("\"message\":\"cut off\"");
 }
 
+/// It was left with a connection that broke off (RFC 6455 §7.3: who ends a WebSocket says so).
+#[test]
+fn a_client_whose_backend_is_not_there_is_told_of_its_end() {
+    for listen in ["ws://127.0.0.1:0", "http://127.0.0.1:0"] {
+        let (mut bridge, address) = listening(listen, &["--connect", "unix:/nonexistent/socket"]);
+        let mut socket = connected(&address);
+        let close = CloseFrame { code: CloseCode::Away, reason: "".into() };
+        assert_eq!(socket.read().unwrap(), Message::Close(Some(close)), "{listen}");
+        while socket.read().is_ok() {}
+        bridge.log_line("there is no such socket");
+    }
+}
+
 /// The whole answer to a request that is no good handshake, or its first line and what follows.
 fn answer(address: &str, change: impl Fn(&str) -> String) -> String {
     let request = format!(
