@@ -368,9 +368,13 @@ async fn run(
     };
     for (who, end) in [("the client", &client), ("the backend", &backend)] {
         if let Some(reason) = end.link.close_reason() {
-            // The text is the peer's: quoted, so that it cannot pass for lines of this log.
-            let text = format!("{:?}", reason.text());
-            info!(connection = number, code = reason.code(), text, "{who} closed the WebSocket");
+            // The text is the peer's: the log quotes it, so that it cannot pass for lines of its own.
+            info!(
+                connection = number,
+                code = reason.code(),
+                text = reason.text(),
+                "{who} closed the WebSocket"
+            );
         }
     }
     // Nobody takes what may still be queued of those that were given up.

@@ -339,7 +339,7 @@ fn what_a_server_closes_with_is_logged() {
     assert_eq!(client.rest(), b"");
     let line = bridge.log_line("the backend closed the WebSocket");
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-    assert_eq!((&line["code"], &line["text"]), (&json!(4321), &json!(r#""go\naway""#)), "{line}");
+    assert_eq!((&line["code"], &line["text"]), (&json!(4321), &json!("go\naway")), "{line}");
     server.join().unwrap();
 }
 
