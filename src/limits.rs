@@ -26,7 +26,8 @@ pub const MAX_BLANK_LINES: usize = 1024;
 /// in pieces of 64 bytes.
 pub const MAX_FRAGMENTS: usize = 128 * 1024;
 
-/// WebSocket control frames in a row without a data frame between them, as long as they come without a pause.
+/// WebSocket control frames in a row without a data frame between them, as long as they come without a pause. Between the
+/// fragments of one message pauses do not count.
 pub const MAX_CONTROL_FRAMES: usize = 1024;
 
 /// Silence of a WebSocket peer after which it is sent a ping, and after two that it leaves unanswered given up.
