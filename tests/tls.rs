@@ -790,6 +790,31 @@ async fn openssl_s_client_is_served() {
 }
 
 #[tokio::test]
+async fn a_client_that_wants_to_renegotiate_is_told_at_once_that_it_cannot() {
+    let Some(()) = openssl() else { return };
+    let ca = Authority::new();
+    ca.sign("server", "127.0.0.1", |_| {});
+    let config = ca.server("server").min_version(TlsVersion::V1_2).build().unwrap();
+    let mut listener = Listener::bind("127.0.0.1:0", config).await.unwrap();
+    let mut client = tokio::process::Command::new("openssl")
+        .args(["s_client", "-tls1_2", "-connect"])
+        .arg(listener.local_addr().unwrap().to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let (reader, writer, _) = tokio::time::timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
+    let mut link = Link::pair(Newline::new(), reader, writer);
+    // Its command to renegotiate; it waits for the answer, and goes when that is no (RFC 5246 §7.2.2).
+    client.stdin.as_mut().unwrap().write_all(b"R\n").await.unwrap();
+    let ended = tokio::time::timeout(LIMIT, async { tokio::join!(link.receive(), client.wait()) }).await;
+    let (received, _left) = ended.expect("it does not wait for ever");
+    assert!(received.is_err(), "{received:?}");
+}
+
+#[tokio::test]
 async fn openssl_s_server_is_connected_to() {
     let Some(()) = openssl() else { return };
     let ca = Authority::new();

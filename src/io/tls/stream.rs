@@ -233,11 +233,14 @@ impl TlsReader {
         session.peer_certificates().unwrap_or_default().iter().map(|der| der.to_vec()).collect()
     }
 
-    /// Gives the session what came. Tells the peer when that broke the rules.
+    /// Gives the session what came. Tells the peer what the session has to say to that, such as that it broke the rules.
     fn feed(&self, bytes: &[u8]) -> Result<usize, TlsError> {
         let mut connection = self.session.lock();
+        let owes = connection.wants_write();
         let fed = feed(&mut connection, bytes);
-        if fed.is_err() {
+        // An answer to TLS itself leaves now, as the writer may have nothing to say for long: a client of TLS 1.2 waits
+        // for the refusal of its renegotiation. Behind what the socket would not take, it leaves with that.
+        if fed.is_err() || (!owes && connection.wants_write()) {
             let _told = write_sealed(&mut connection, Socket(self.half.socket()));
         }
         fed
