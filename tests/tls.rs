@@ -563,6 +563,35 @@ async fn certificates_are_loaded_again_while_connections_live() {
     }
 }
 
+#[tokio::test]
+async fn files_that_changed_in_place_are_loaded_again_whatever_their_dates_say() {
+    let ca = Authority::new();
+    let pad = || {
+        for path in [ca.cert("server"), ca.key("server")] {
+            let mut text = std::fs::read(&path).unwrap();
+            text.resize(4096, b'\n');
+            std::fs::write(path, text).unwrap();
+        }
+    };
+    ca.sign("server", "127.0.0.1", |_| {});
+    pad();
+    let server = ca.server("server").build().unwrap();
+    let dates = [ca.cert("server"), ca.key("server")].map(|path| {
+        let dates = std::fs::metadata(&path).unwrap().modified().unwrap();
+        (path, dates)
+    });
+    tokio::time::sleep(framewire::limits::TLS_CERTIFICATE_CHECK + Duration::from_millis(50)).await;
+    // As `cp -p` and `rsync --inplace` do; a file that was given to whom may read it has no other date either.
+    let second = ca.sign("server", "127.0.0.1", |_| {});
+    pad();
+    for (path, date) in dates {
+        std::fs::File::options().append(true).open(path).unwrap().set_modified(date).unwrap();
+    }
+    let (near, far) = meet(&ca.client().build().unwrap(), &server).await;
+    assert_eq!(near.unwrap().0.peer_certificates()[0], second);
+    drop(far);
+}
+
 #[test]
 fn settings_that_cannot_work_are_told_when_they_are_made() {
     let ca = Authority::new();

@@ -77,16 +77,21 @@ pub(super) fn certified(cert: &Path, key_file: &Path) -> Result<CertifiedKey, Tl
     })
 }
 
-/// What tells that a file is another than before.
-type Stamp = Option<(SystemTime, u64, u64)>;
+/// What tells that a file is another than before: its date, its size, which file it is, and when anything about it last
+/// changed. The last tells of what keeps the other three: a copy with the dates of its source, or that the file may be
+/// read now.
+type Stamp = Option<(SystemTime, u64, u64, (i64, i64))>;
 
 fn stamp(path: &Path) -> Stamp {
     let data = std::fs::metadata(path).ok()?;
     #[cfg(unix)]
-    let inode = std::os::unix::fs::MetadataExt::ino(&data);
+    let (inode, changed) = {
+        use std::os::unix::fs::MetadataExt;
+        (data.ino(), (data.ctime(), data.ctime_nsec()))
+    };
     #[cfg(not(unix))]
-    let inode = 0;
-    Some((data.modified().ok()?, data.len(), inode))
+    let (inode, changed) = (0, (0, 0));
+    Some((data.modified().ok()?, data.len(), inode, changed))
 }
 
 /// Told of each load after the first.
