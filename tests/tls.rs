@@ -601,6 +601,13 @@ fn settings_that_cannot_work_are_told_when_they_are_made() {
     std::fs::write(folder.join("text"), "no PEM").unwrap();
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     std::fs::write(folder.join("broken"), broken).unwrap();
+    let whole = std::fs::read(ca.cert("one")).unwrap();
+    std::fs::write(folder.join("half"), &whole[..whole.len() / 2]).unwrap();
+    let locked = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    std::fs::write(folder.join("locked"), locked).unwrap();
+    let locked = "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n\
+                  -----END EC PRIVATE KEY-----\n";
+    std::fs::write(folder.join("locked of old"), locked).unwrap();
     let server = |cert: &Path, key: &Path| {
         TlsServerConfig::builder(cert, key).build().expect_err("refused").to_string()
     };
@@ -610,6 +617,9 @@ fn settings_that_cannot_work_are_told_when_they_are_made() {
         (server(&ca.cert("one"), &ca.cert("one")), "holds no private key"),
         (server(&ca.cert("one"), &ca.key("two")), "is not that of the certificate"),
         (server(&folder.join("broken"), &ca.key("one")), "cannot use"),
+        (server(&folder.join("half"), &ca.key("one")), "was it written to its end?"),
+        (server(&ca.cert("one"), &folder.join("locked")), "is encrypted"),
+        (server(&ca.cert("one"), &folder.join("locked of old")), "is encrypted"),
         (
             ca.server("one").client_ca_file(folder.join("text")).build().unwrap_err().to_string(),
             "holds no certificate",

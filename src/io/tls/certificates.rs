@@ -30,6 +30,13 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsConfigError> {
 fn no(what: &'static str, path: &Path, error: &pem::Error) -> TlsConfigError {
     let reason = match error {
         pem::Error::NoItemsFound => "there is none in it".to_owned(),
+        pem::Error::MissingSectionEnd { end_marker } => {
+            let end = String::from_utf8_lossy(end_marker);
+            format!("it ends before '-----END {end}-----': was it written to its end?")
+        }
+        pem::Error::IllegalSectionStart { line } => {
+            format!("a section begins with '{}'", String::from_utf8_lossy(line).escape_debug())
+        }
         error => error.to_string(),
     };
     TlsConfigError::Pem { path: path.to_owned(), what, reason }
@@ -50,7 +57,16 @@ pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsConf
 
 /// The first private key in a file.
 pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsConfigError> {
-    PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|error| no("private key", path, &error))
+    let text = read(path)?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
+        // PKCS #8 says so in its label (RFC 7468 §11), openssl's older form in a header (RFC 1421 §4.6.1.1).
+        let marks: [&[u8]; 2] = [b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED"];
+        if marks.iter().any(|mark| memchr::memmem::find(&text, mark).is_some()) {
+            TlsConfigError::EncryptedKey { path: path.to_owned() }
+        } else {
+            no("private key", path, &error)
+        }
+    })
 }
 
 /// The authorities in a bundle.

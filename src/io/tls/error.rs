@@ -273,8 +273,16 @@ pub enum TlsConfigError {
         /// What was found instead.
         reason: String,
     },
+    /// The private key asks for a passphrase.
+    #[error(
+        "the private key in {path} is encrypted, and nobody is here to ask for its passphrase: decrypt it (openssl pkey -in {path} -out FILE) and let only the server's user read it", path = path.display()
+    )]
+    EncryptedKey {
+        /// Which file.
+        path: PathBuf,
+    },
     /// The private key is not that of the certificate.
-    #[error("the private key in {key} is not that of the certificate in {cert}", key = key.display(), cert = cert.display())]
+    #[error("the private key in {key} is not that of the certificate in {cert} (the first in it, before those that vouch for it)", key = key.display(), cert = cert.display())]
     KeyMismatch {
         /// File of the certificate.
         cert: PathBuf,
