@@ -240,11 +240,11 @@ impl Endpoint {
                     Size(size) => self.max_message_size = Some(size),
                 },
                 _ => match &mut self.address {
-                    Address::Tls(tls) => tls.option(name, value, &mut seen)?,
+                    Address::Tls(tls) => tls.option(name, value, &mut seen, true)?,
                     Address::WebSocket(url, tls) | Address::Http(url, tls)
                         if matches!(url.place, Place::Tcp { secure: true, .. }) =>
                     {
-                        tls.option(name, value, &mut seen)?
+                        tls.option(name, value, &mut seen, false)?
                     }
                     Address::WebSocket(..) | Address::Http(..) | Address::Demo | Address::Echo => {
                         return Err(EndpointError::UnknownOption {

@@ -110,6 +110,7 @@ fn mistakes_get_an_answer_that_helps() {
         ("http://h:1#framing=length", "http: carries whole messages"),
         ("http://h:1#ca=x", "unknown option 'ca' (known: max-message-size)"),
         ("ws://h:1#max-size=1", "unknown option 'max-size' (known: max-message-size)"),
+        ("wss://h:1#size=1", "unknown option 'size' (known: max-message-size, ca, cert, key,"),
         ("https://h:1#cert=x", "cert=FILE needs key=FILE"),
         ("kafka://h/topic", "'kafka' is reserved"),
         ("tls://h", "a port is missing: tls://h:PORT"),

@@ -37,6 +37,9 @@ const NAMES: [&str; 8] = ["ca", "cert", "key", "client-ca", "pin", "server-name"
 const KNOWN: &str =
     "framing, max-message-size, ca, cert, key, client-ca, pin, server-name, min-version, alpn";
 
+/// Those of a URL (`wss://`, `https://`), which says itself where messages end.
+const KNOWN_OF_URLS: &str = "max-message-size, ca, cert, key, client-ca, pin, server-name, min-version, alpn";
+
 impl TlsAddress {
     /// An address without options.
     #[must_use]
@@ -44,19 +47,21 @@ impl TlsAddress {
         Self { host: host.into(), port, ..Self::default() }
     }
 
-    /// Reads one option. `seen` holds those that came before.
+    /// Reads one option. `seen` holds those that came before; `framed` when the endpoint takes a framing, too.
     pub(super) fn option(
         &mut self,
         name: &str,
         value: &str,
         seen: &mut Vec<&'static str>,
+        framed: bool,
     ) -> Result<(), EndpointError> {
         let Some(option) = NAMES.into_iter().find(|known| *known == name) else {
-            let names: Vec<_> = NAMES.into_iter().chain(["framing", "max-message-size"]).collect();
+            let framing = framed.then_some("framing");
+            let names: Vec<_> = NAMES.into_iter().chain(["max-message-size"]).chain(framing).collect();
             return Err(EndpointError::UnknownOption {
                 hint: did_you_mean(nearest(name, &names)),
                 option: shown(name),
-                known: KNOWN,
+                known: if framed { KNOWN } else { KNOWN_OF_URLS },
             });
         };
         if seen.contains(&option) {

@@ -3,7 +3,7 @@
 //! `ws://HOST[:PORT][/PATH][?QUERY]`, `wss://…` over TLS (RFC 6455 §3), `ws+unix:SOCKET[:PATH]`; and the same with
 //! `http`, `https` and `http+unix` (RFC 9110 §4.2).
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{fmt, net::Ipv6Addr, path::PathBuf, str::FromStr};
 
 use super::{EndpointError, path_bytes, shown, socket_path};
 
@@ -128,7 +128,11 @@ impl FromStr for Url {
         if bare.is_empty() {
             return Err(wrong("the host is missing"));
         }
-        if (bare.len() == name.len()) == bare.contains(':') || bare.contains(['[', ']']) {
+        let bracketed = bare.len() != name.len();
+        if bracketed && bare.contains('%') {
+            return Err(wrong("the zone of an IPv6 address has no place in it"));
+        }
+        if if bracketed { bare.parse::<Ipv6Addr>().is_err() } else { bare.contains([':', '[', ']']) } {
             return Err(wrong("an IPv6 address, and nothing else, stands in brackets"));
         }
         let slash = if target.starts_with('/') { "" } else { "/" };
@@ -228,6 +232,8 @@ mod tests {
             "ws://h:+1",
             "ws://::1/",
             "ws://[h]",
+            "ws://[zz:1]",
+            "ws://[::1%25lo]",
             "ws://a@h",
             "ws://h/#f",
             "ws://h/ x",
