@@ -34,6 +34,19 @@
 //! | reset, broken pipe | [`End::Reset`](crate::error::End::Reset) |
 //! | this side closed | [`End::Closed`](crate::error::End::Closed), unless an end was seen before |
 //! | the framing was broken | that [`Violation`](crate::error::Violation) |
+//!
+//! # On a runtime without a timer
+//! A tokio runtime can be built without `enable_time`, and tokio does not tell whether it was: whatever would wait for a
+//! time panics there. A link waits for none when it is made so:
+//!
+//! | by default | without a timer |
+//! |---|---|
+//! | a close, and what a dropped link still has to write, may take 5 s | [`LinkConfig::close`]`(None)`; else closing panics when it has to wait, and the rest of a dropped link is lost |
+//! | a WebSocket pings a silent peer | [`WebSocket::keep_alive`](crate::codec::WebSocket::keep_alive)`(None)`; else receiving panics when it has to wait |
+//! | no other deadline | leave it so |
+//!
+//! What is left: to wait for a block while all that the pool may lend are lent panics. Outside of any runtime there are
+//! no deadlines, and nothing panics.
 
 use std::{
     fmt,
@@ -335,6 +348,9 @@ where
     /// for the peer's too, and drops messages that come before it. See [`Sender::close`].
     ///
     /// # Errors
+    /// See there.
+    ///
+    /// # Panics
     /// See there.
     ///
     /// # Cancel safety

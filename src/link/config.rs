@@ -13,7 +13,8 @@ use crate::{
 /// Limits and deadlines of a link. Message sizes are limits of the codec.
 ///
 /// No deadline but the one of the close is set by default: a link knows neither how long its peer may think nor
-/// whether the runtime has a timer. A server that faces strangers sets `frame` and `write`.
+/// whether the runtime has a timer (see [there](crate::link#on-a-runtime-without-a-timer)). A server that faces strangers
+/// sets `frame` and `write`.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct LinkConfig {
@@ -86,6 +87,10 @@ impl LinkConfig {
     }
 
     /// Sets how long a close may take; `None` for no limit.
+    ///
+    /// # Panics
+    /// With a limit, a close that has to wait panics on a tokio runtime whose timer is not enabled, and what a dropped link
+    /// has still to write is lost there.
     #[must_use]
     pub fn close(mut self, after: Option<Duration>) -> Self {
         self.close = after;

@@ -158,6 +158,10 @@ impl<D: Decode, R: AsyncRead + Unpin, W: AsyncWrite + Unpin + Send + 'static> Re
     /// [`Error::Ended`](crate::Error::Ended) at the end of the stream; [`Error::Fault`](crate::Error::Fault) for one bad
     /// message, after which the next call goes on; see [`Error::is_fatal`](crate::Error::is_fatal).
     ///
+    /// # Panics
+    /// With a deadline or a WebSocket's keep-alive, when it has to wait on a tokio runtime whose timer is not enabled; see
+    /// [there](crate::link#on-a-runtime-without-a-timer). So do all forms of it.
+    ///
     /// # Cancel safety
     /// Safe: nothing is lost when the call is dropped before it returns.
     #[inline]

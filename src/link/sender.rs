@@ -202,6 +202,10 @@ impl<E: Encode, W: AsyncWrite + Unpin + Send + 'static> Sender<E, W> {
     /// As [`send`](Self::send), and [`Error::TimedOut`] with [`Deadline::Close`]: what was still queued is then lost and
     /// the writer closed.
     ///
+    /// # Panics
+    /// With a deadline for closes, as there is by default, when it has to wait on a tokio runtime whose timer is not
+    /// enabled; see [there](crate::link#on-a-runtime-without-a-timer).
+    ///
     /// # Cancel safety
     /// Safe: the link is closing from the first poll on and finishes by itself; the next call waits on.
     pub async fn close(&mut self) -> Result<()> {

@@ -20,6 +20,9 @@ impl Link<LengthPrefix, TcpReader, TcpWriter> {
     /// # Errors
     /// See [`tcp::connect`].
     ///
+    /// # Panics
+    /// When called outside a tokio runtime with I/O and time enabled.
+    ///
     /// # Cancel safety
     /// Safe: the connection is given up.
     pub async fn connect(addr: impl ToSocketAddrs) -> Result<Self> {
@@ -32,6 +35,9 @@ impl<C: Codec> Link<C, TcpReader, TcpWriter> {
     ///
     /// # Errors
     /// See [`tcp::connect`].
+    ///
+    /// # Panics
+    /// When called outside a tokio runtime with I/O and time enabled.
     ///
     /// # Cancel safety
     /// Safe: the connection is given up.

@@ -21,6 +21,9 @@ impl Link<LengthPrefix, TlsReader, TlsWriter> {
     /// # Errors
     /// See [`tls::connect`]; [`TlsError::of`](tls::TlsError::of) tells what TLS finds wrong.
     ///
+    /// # Panics
+    /// When called outside a tokio runtime with I/O and time enabled.
+    ///
     /// # Cancel safety
     /// Safe: the connection is given up.
     pub async fn connect(host: &str, port: u16, tls: &TlsClientConfig) -> Result<Self> {
@@ -34,6 +37,9 @@ impl<C: Codec> Link<C, TlsReader, TlsWriter> {
     ///
     /// # Errors
     /// As [`connect`](Link::connect).
+    ///
+    /// # Panics
+    /// When called outside a tokio runtime with I/O and time enabled.
     ///
     /// # Cancel safety
     /// Safe: the connection is given up.

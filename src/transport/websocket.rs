@@ -155,6 +155,9 @@ impl WebSocketTransport {
     /// # Errors
     /// [`WebSocketError`].
     ///
+    /// # Panics
+    /// When called outside a tokio runtime with I/O and time enabled.
+    ///
     /// # Cancel safety
     /// Safe: the connection is given up.
     pub async fn connect(url: &str) -> Result<Self, WebSocketError> {
@@ -170,6 +173,9 @@ impl WebSocketTransport {
     ///
     /// # Errors
     /// [`WebSocketError`].
+    ///
+    /// # Panics
+    /// When called outside a tokio runtime with I/O and time enabled.
     ///
     /// # Cancel safety
     /// Safe: the connection is given up.
@@ -207,6 +213,9 @@ impl WebSocketTransport {
     /// # Errors
     /// [`WebSocketError`]; a peer that asked for something else has been answered.
     ///
+    /// # Panics
+    /// When called outside a tokio runtime with time enabled.
+    ///
     /// # Cancel safety
     /// Safe: the connection is given up.
     pub async fn accept(
@@ -227,6 +236,9 @@ where
     ///
     /// # Errors
     /// [`WebSocketError`].
+    ///
+    /// # Panics
+    /// When called outside a tokio runtime with time enabled.
     ///
     /// # Cancel safety
     /// Safe: the connection is given up.
@@ -250,6 +262,9 @@ where
     /// # Errors
     /// [`WebSocketError`].
     ///
+    /// # Panics
+    /// When called outside a tokio runtime with time enabled.
+    ///
     /// # Cancel safety
     /// Safe: the connection is given up.
     pub async fn answer(
@@ -269,6 +284,9 @@ where
 ///
 /// # Errors
 /// [`WebSocketError`]; the connection is of no further use then.
+///
+/// # Panics
+/// When called outside a tokio runtime with time enabled.
 ///
 /// # Cancel safety
 /// Dropping the future leaves the connection inside the handshake.
@@ -299,6 +317,9 @@ pub async fn ask(
 ///
 /// # Errors
 /// [`WebSocketError`]; the connection is of no further use then.
+///
+/// # Panics
+/// When called outside a tokio runtime with time enabled.
 ///
 /// # Cancel safety
 /// Dropping the future leaves the connection inside the handshake.

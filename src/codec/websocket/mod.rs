@@ -138,6 +138,9 @@ impl WebSocket {
 
     /// Sets the silence of the peer after which it is sent a ping; `None`: never. Default: 30 s. A peer that leaves two
     /// unanswered is given up with a Close frame.
+    ///
+    /// # Panics
+    /// Not here; but with a time a link panics when it waits for a message on a tokio runtime whose timer is not enabled.
     #[must_use]
     pub fn keep_alive(mut self, after: Option<Duration>) -> Self {
         self.decoder.set_keep_alive(after);
