@@ -15,6 +15,24 @@ use crate::{Error, Frame, Result};
 ///
 /// The stream ends (`None`) at the clean end of the transport. A fault of one message is an `Err` item, and the stream
 /// goes on; after a fatal error it ends. What is put into the sink leaves by itself; `flush` waits for it.
+///
+/// The sink takes whatever has bytes. Where none are given, as when it is closed, name any such type:
+///
+/// ```
+/// use framewire::transport::{FrameStream, MemoryTransport};
+/// use futures::{SinkExt, StreamExt};
+///
+/// # async fn example() -> framewire::Result<()> {
+/// let (near, far) = MemoryTransport::pair();
+/// let (mut near, mut far) = (FrameStream::new(near), FrameStream::new(far));
+/// near.send("a message").await?;
+/// SinkExt::<&str>::close(&mut near).await?;
+/// assert_eq!(far.next().await.expect("one")?, "a message");
+/// assert!(far.next().await.is_none());
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(example()).unwrap();
+/// ```
 #[derive(Debug)]
 pub struct FrameStream<T> {
     transport: T,
