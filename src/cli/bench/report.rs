@@ -63,7 +63,7 @@ impl Report {
         [
             format!("framewire {} on {cpu}, {cores} cores, {system}", env!("CARGO_PKG_VERSION")),
             format!(
-                "messages of {} bytes, one per line; {} under way, then 1; {:?} each; {awake}",
+                "messages of {} bytes, one per line (over WebSocket, one per frame); {} under way, then 1; {:?} each; {awake}",
                 self.size, self.window, self.duration
             ),
         ]
