@@ -465,6 +465,12 @@ fn reason(number: u64, report: &Report) -> Option<Failure> {
         ("the backend", &report.to_backend.sent),
     ];
     let mut failure = None;
+    if let (Some(Direction::ToClient), Some(error @ Error::Ended(End::Reset))) =
+        (report.first, &report.to_client.received)
+    {
+        // Nobody had told it of an end: what it still had to say is missing.
+        failure = Some(because(number, "the backend", error));
+    }
     for (who, error) in ends {
         match error {
             None => {}

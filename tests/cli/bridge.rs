@@ -426,6 +426,29 @@ fn stdio_serves_once_and_ends_with_its_input() {
 
 /// As `yes | framewire bridge … | head -n 1`: who takes no answers any more may not ask for ever.
 #[test]
+fn a_backend_that_is_cut_off_is_a_failure() {
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("tcp://{}", backend.local_addr().unwrap());
+    let mut bridge = framewire(&["bridge", "--listen", "stdio:", "--connect", &address])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = bridge.stdin.take().unwrap();
+    writeln!(stdin, "{PING}").unwrap();
+    let (stream, _) = backend.accept().unwrap();
+    // Closed with a byte unread, it is reset.
+    assert_eq!(stream.peek(&mut [0]).unwrap(), 1);
+    drop(stream);
+    let status = wait(&mut bridge, LIMIT).expect("there is nothing to wait for");
+    let mut stderr = String::new();
+    bridge.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("the backend: connection cut off"), "{stderr}");
+}
+
+#[test]
 fn stdio_ends_when_its_output_is_closed_however_much_comes_in() {
     let mut child = framewire(&["bridge", "--listen", "stdio:", "--", "cat"])
         .stdin(Stdio::piped())
