@@ -8,7 +8,7 @@
 //! with 1008, and cut off when it takes nothing for five seconds more. So a slow client costs the others no time and the
 //! server no more memory than that.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use framewire::{
     Link,
@@ -20,6 +20,7 @@ use framewire::{
     io::tcp::{Listener, TcpReader, TcpWriter},
     link::LinkConfig,
 };
+use tokio::sync::Semaphore;
 
 /// Messages that may wait for one client.
 pub const QUEUE: usize = 64;
@@ -33,16 +34,17 @@ const MAX_CLIENTS: usize = 1000;
 /// Serves all who come, for ever.
 pub async fn serve(listener: Listener) -> std::io::Result<()> {
     let room = Fanout::new(FanoutConfig::default().messages(QUEUE).policy(SlowPolicy::Disconnect));
+    let places = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
         let (reader, writer, peer) = listener.accept().await?;
-        if room.receivers() >= MAX_CLIENTS {
-            continue;
-        }
+        // From here on: who connects and says nothing takes a place, too, until the deadline of its handshake.
+        let Ok(place) = places.clone().try_acquire_owned() else { continue };
         let room = room.clone();
         tokio::spawn(async move {
             if let Err(error) = client(&room, reader, writer).await {
                 eprintln!("{peer}: {error}");
             }
+            drop(place);
         });
     }
 }
