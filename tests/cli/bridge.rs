@@ -424,7 +424,6 @@ fn stdio_serves_once_and_ends_with_its_input() {
     assert_eq!(answer["id"], 1);
 }
 
-/// As `yes | framewire bridge … | head -n 1`: who takes no answers any more may not ask for ever.
 #[test]
 fn a_backend_that_is_cut_off_is_a_failure() {
     let backend = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -448,6 +447,7 @@ fn a_backend_that_is_cut_off_is_a_failure() {
     assert!(stderr.contains("the backend: connection cut off"), "{stderr}");
 }
 
+/// As `yes | framewire bridge … | head -n 1`: who takes no answers any more may not ask for ever.
 #[test]
 fn stdio_ends_when_its_output_is_closed_however_much_comes_in() {
     let mut child = framewire(&["bridge", "--listen", "stdio:", "--", "cat"])
