@@ -2,13 +2,13 @@
 //! drops. The only `unsafe` code of the buffer module.
 //!
 //! ```text
-//!  one allocation, aligned to 64 bytes, from 64 KiB on to a page
-//! ┌──────┬─────────────────────────────────┬──────────────┬────────────────────────┐
-//! │ lead │ capacity bytes, initialised     │ ≥ 64 padding │ header: refs, home, …  │
-//! └──────┴─────────────────────────────────┴──────────────┴────────────────────────┘
+//!  one allocation; the bytes are aligned to 64, from 64 KiB on to a page and a quarter
+//! ┌──────┬─────────────────────────────────┬──────────────┬────────────────────────┬─────────────────────────────┐
+//! │ lead │ capacity bytes, initialised     │ ≥ 64 padding │ header: refs, home, …  │ what is left of lead's page │
+//! └──────┴─────────────────────────────────┴──────────────┴────────────────────────┴─────────────────────────────┘
 //! ```
 //!
-//! The lead, which only large blocks have, lets their bytes begin amid a page. Zen 3 copies (`rep movsb`) at a fifth of
+//! The lead, which only large blocks have, lets their bytes begin amid a page, wherever the allocation does. Zen 3 copies (`rep movsb`) at a fifth of
 //! its speed when the target lies 1 to 31 bytes ahead of the source, modulo the page, and at two thirds when it lies as
 //! little behind. The buffers of a kernel begin with a page, those of an allocator 16 bytes behind one: neither is to be
 //! near where ours begin.
