@@ -74,6 +74,10 @@ fn theirs(role: Role, input: &[u8], piece: usize) -> Outcome {
         match socket.read() {
             Ok(Message::Text(text)) => messages.push((Kind::Text, text.as_bytes().to_vec())),
             Ok(Message::Binary(bytes)) => messages.push((Kind::Binary, bytes.to_vec())),
+            // It takes a code that nobody may send for this one, and goes on as if that had come.
+            Ok(Message::Close(Some(close))) if close.reason.as_str() == "Protocol violation" => {
+                return (messages, Ended::Broken);
+            }
             Ok(Message::Close(_)) => return (messages, Ended::Closed),
             Ok(_) => {}
             Err(tungstenite::Error::Protocol(
@@ -115,9 +119,10 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         4 => "[a-z\u{e9}\u{20ac}\u{1f600}]{0,20}".prop_map(String::into_bytes),
         1 => proptest::collection::vec(32u8..127, 100..700),
         1 => Just(vec![b'x'; 66_000]),
+        1 => (990u16..5010, "[a-z\u{e9}]{0,9}").prop_map(|(code, why)| [&code.to_be_bytes(), why.as_bytes()].concat()),
     ];
     let first = prop_oneof![
-        30 => proptest::sample::select(vec![0x81u8, 0x82, 0x81, 0x82, 0x01, 0x02, 0x00, 0x80, 0x89, 0x8a]),
+        30 => proptest::sample::select(vec![0x81u8, 0x82, 0x81, 0x82, 0x01, 0x02, 0x00, 0x80, 0x88, 0x89, 0x8a]),
         1 => any::<u8>(),
     ];
     (first, payload, any::<[u8; 4]>(), prop_oneof![40 => Just(true), 1 => Just(false)]).prop_map(
