@@ -7,7 +7,7 @@ mod naive;
 
 use framewire::{
     codec::{
-        Decode, Encode, Step, WebSocketDecoder,
+        Codec, Decode, Encode, Step, WebSocketDecoder,
         websocket::{Kind, Role, WebSocket},
     },
     error::{Rejection, Violation},
@@ -17,7 +17,7 @@ use proptest::prelude::*;
 
 /// Everything the decoder makes of `bytes` that come in pieces cut at `cuts`.
 fn run(codec: WebSocket, bytes: &[u8], cuts: &[usize]) -> Vec<Event> {
-    run_decoder(framewire::codec::Codec::split(codec).0, bytes, cuts)
+    run_decoder(Codec::split(codec).0, bytes, cuts)
 }
 
 fn run_decoder(mut decoder: WebSocketDecoder, bytes: &[u8], cuts: &[usize]) -> Vec<Event> {
@@ -384,7 +384,7 @@ fn a_message_in_parts_is_the_message() {
                 match decoder.decode(&mut buffer).unwrap() {
                     Step::Frame { payload, consumed } => {
                         got.extend_from_slice(&buffer[payload]);
-                        let (decoder, _) = framewire::codec::Codec::split(decoder.clone());
+                        let (decoder, _) = Codec::split(decoder.clone());
                         if decoder.is_final() {
                             ends.push((got.len(), decoder.kind()));
                         }
@@ -407,7 +407,7 @@ fn a_message_in_parts_is_the_message() {
 #[test]
 fn what_is_sent_in_fragments_is_one_message() {
     for role in [Role::Client, Role::Server] {
-        let (_, mut encoder) = framewire::codec::Codec::split(WebSocket::new(role));
+        let (_, mut encoder) = Codec::split(WebSocket::new(role));
         let mut bytes = Vec::new();
         for (part, more) in [("Hel", true), ("", true), ("lo", false), ("next", false)] {
             encoder.set_more(more);
@@ -534,7 +534,7 @@ proptest! {
         from_client in any::<bool>(),
     ) {
         let (role, peer) = if from_client { (Role::Client, server()) } else { (Role::Server, client()) };
-        let (_, mut encoder) = framewire::codec::Codec::split(WebSocket::new(role));
+        let (_, mut encoder) = Codec::split(WebSocket::new(role));
         let mut bytes = Vec::new();
         let mut expected = Vec::new();
         for (message, binary) in &messages {
@@ -546,5 +546,30 @@ proptest! {
             expected.push(Event::Message(kind, message.clone().into_bytes()));
         }
         prop_assert_eq!(run(peer, &bytes, &[]), expected);
+    }
+}
+
+/// A reader plans its reads by what messages take of the stream.
+#[test]
+fn a_message_takes_its_head_along_wherever_it_is_cut() {
+    for (role, peer) in [(Role::Server, Role::Client), (Role::Client, Role::Server)] {
+        for size in [5, 300, 70_000] {
+            let (_, mut encoder) = WebSocket::new(peer).split();
+            let payload = vec![b'x'; size];
+            let mut bytes = vec![0; encoder.room(size)];
+            let len = encoder.encode(&payload, &mut bytes).unwrap();
+            bytes.truncate(len);
+            for cut in (0..len.min(20)).chain([len / 2, len - 1]) {
+                let (mut decoder, _) = WebSocket::new(role).split();
+                let mut buffer = bytes[..cut].to_vec();
+                let step = decoder.decode(&mut buffer);
+                assert!(matches!(step, Ok(Step::Incomplete { consumed: 0, .. })), "{size} {cut}: {step:?}");
+                buffer.extend_from_slice(&bytes[cut..]);
+                let Ok(Step::Frame { payload: at, consumed }) = decoder.decode(&mut buffer) else {
+                    panic!("{size} {cut}: it is whole");
+                };
+                assert_eq!((consumed, &buffer[at] == payload.as_slice()), (len, true), "{size} {cut}");
+            }
+        }
     }
 }

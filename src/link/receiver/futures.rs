@@ -15,8 +15,9 @@ use crate::{
     codec::{Decode, Kind, Step},
 };
 
-/// Polls `$receiver` for the next message and goes on with `$give` where it lies, or with `$late` where it was waited for. A message that is here already comes
-/// straight from the decoder to there: a place in memory where it would meet what comes otherwise takes as long as finding it.
+/// Polls `$receiver` for the next message and goes on with `$give` where it lies, or with `$late` where it was waited for. A
+/// message that is here already comes straight from the decoder to there: a place in memory where it would meet what comes
+/// otherwise takes as long as finding it.
 macro_rules! poll_message {
     ($receiver:ident, $cx:ident, |$found:ident| $give:expr, $late:expr, $pending:block) => {{
         let polled = if $receiver.counters.frames_received < $receiver.turn_ends
